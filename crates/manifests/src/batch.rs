@@ -3,16 +3,17 @@
 
 use std::collections::HashMap;
 use std::fs;
-use std::io::Read;
+use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
 use boot::{Catalog, Change, ObjectRef, Rejected};
+use files::{Activity, Listing, Symlinks, Unread, open_regular};
 use rayon::prelude::*;
 use review::{Finding, Severity, Survey, rule};
 
 use super::fault::Fault;
 use super::read::{self, Contents, MAX_FILE_BYTES, Object, Spots};
-use super::walk::walk;
+use super::walk::{self, walk};
 
 mod progress;
 
@@ -76,17 +77,17 @@ impl Batch {
         let mut unreadable = Vec::new();
         for path in paths {
             if path.is_dir() {
-                let found = walk(path);
-                files.extend(found.files.into_keys());
-                unreadable.extend(found.unreadable);
+                let found = walk(path, walk::LIMITS, &Activity::default());
+                unreadable.extend(reasons(path, &found));
+                files.extend(found.files.into_keys().map(|path| (path, Origin::Found)));
             } else {
-                files.push(path.clone());
+                files.push((path.clone(), Origin::Named));
             }
         }
         progress.expect("reading", files.len());
         let opened: Vec<(Source, Option<Fault>)> = files
             .par_iter()
-            .map(|path| progress.count(|| open(path)))
+            .map(|(path, origin)| progress.count(|| open(path, *origin)))
             .collect();
         let (mut sources, mut faults) = (Vec::new(), Vec::new());
         for (source, fault) in opened {
@@ -94,9 +95,6 @@ impl Batch {
             sources.push(source);
         }
         for (path, reason) in unreadable {
-            let reason = reason
-                .trim_end_matches("; its previous objects stay in use")
-                .to_owned();
             faults.push((sources.len(), Fault::file(None, reason)));
             sources.push(Source {
                 name: path.display().to_string(),
@@ -203,7 +201,7 @@ impl Batch {
             };
             self.faults
                 .extend(faults.into_iter().map(|fault| (at, hinted(fault))));
-            foreign += contents.foreign.len();
+            foreign += contents.foreign.len() + contents.more_foreign;
             self.invalid_labels.extend(contents.invalid_labels);
             self.rejected.extend(contents.rejected);
             for (spots, object) in contents.objects {
@@ -344,7 +342,37 @@ impl Batch {
     }
 }
 
-fn open(path: &Path) -> (Source, Option<Fault>) {
+/// Where the path of a file comes from.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Origin {
+    /// The user named it. It may be a pipe, as in `validate <(helm template .)`.
+    Named,
+    /// It was found in a directory.
+    Found,
+}
+
+/// Returns the paths below a directory that can't be checked, and why.
+fn reasons<T>(dir: &Path, found: &Listing<T>) -> Vec<(PathBuf, String)> {
+    let unread = found
+        .unread
+        .iter()
+        .filter(|(path, why)| !matches!(why, Unread::Dangling(_)) || walk::is_manifest(path))
+        .map(|(path, why)| (path.clone(), format!("can't be read: {why}")));
+    let aliases = found.aliases.iter().map(|alias| {
+        let reason = format!(
+            "this symlink leads to {}, which is read already; remove the symlink",
+            alias.directory.display()
+        );
+        (alias.link.clone(), reason)
+    });
+    let limit = found.limit.iter().map(|limit| {
+        let reason = format!("not all of the folder is read: {limit}; remove files or symlinks");
+        (dir.to_owned(), reason)
+    });
+    unread.chain(aliases).chain(limit).collect()
+}
+
+fn open(path: &Path, origin: Origin) -> (Source, Option<Fault>) {
     let is_stdin = path == Path::new("-");
     let name = if is_stdin {
         "<stdin>".to_owned()
@@ -357,8 +385,10 @@ fn open(path: &Path) -> (Source, Option<Fault>) {
             .lock()
             .read_to_end(&mut bytes)
             .map(|_| bytes)
-    } else {
+    } else if origin == Origin::Named {
         fs::read(path)
+    } else {
+        read_regular(path)
     };
     let failed = |reason: String| Some(Fault::file(None, reason));
     let (bytes, fault) = match bytes {
@@ -391,6 +421,15 @@ fn open(path: &Path) -> (Source, Option<Fault>) {
             Some(fault),
         ),
     }
+}
+
+fn read_regular(path: &Path) -> io::Result<Vec<u8>> {
+    let file = open_regular(path, Symlinks::Follow)?;
+    let mut bytes = Vec::new();
+    // Files of the kernel say that they are empty, and some never end.
+    let size = file.metadata()?.len().min(MAX_FILE_BYTES + 1);
+    file.take(size).read_to_end(&mut bytes)?;
+    Ok(bytes)
 }
 
 /// The role of a file.

@@ -1,44 +1,69 @@
 //! The state of a folder: the last good objects of each file, and the current problems.
 
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use boot::catalog::guard::{Guard, Hold, Limits, ObjectCounts, Verdict};
 use boot::{Change, ObjectRef, Partial, Rejected};
+use files::{Activity, Listing, Symlinks, Unread, open_regular};
 use tracing::{info, warn};
 
 use super::Problem;
 use super::fault::Fault;
-use super::read::{self, Broken, Contents, MAX_FILE_BYTES, Object, Spots};
-use super::walk::{Found, Stamp, walk};
+use super::read::{self, Broken, Contents, MAX_FAULTS, MAX_FILE_BYTES, Object, Spots};
+use super::walk::{self, Stamp, walk};
 
 mod memory;
+
+/// Maximum number of problems that a scan lists.
+const MAX_PROBLEMS: usize = 1_000;
+/// Maximum number of faults that are kept for all files together, besides the first of each file.
+const MAX_KEPT_FAULTS: usize = 10_000;
 
 /// A folder of manifests, as of the last scan.
 pub struct Folder {
     dir: PathBuf,
+    limits: FolderLimits,
+    activity: Activity,
+    /// Where the last scan stopped reading because its time was over.
+    resume_at: Option<PathBuf>,
     files: BTreeMap<PathBuf, Held>,
     /// The objects that were handed out, and the file that each came from.
     served: HashMap<ObjectRef, (PathBuf, Object)>,
     /// Objects of broken files without a known good version.
     rejected: BTreeMap<ObjectRef, Arc<Rejected>>,
-    /// Objects that are also in other files.
+    /// Objects that are also in other files, up to [`MAX_PROBLEMS`].
     twice: Vec<Problem>,
+    more_twice: usize,
     guard: Guard,
     /// See [`Scan::emptied`].
     emptied: Vec<(&'static str, usize)>,
+}
+
+/// Limits on one scan.
+#[derive(Clone, Copy)]
+struct FolderLimits {
+    walk: files::Limits,
+    /// Maximum time to read files. The next scan reads the others.
+    read_time: Duration,
 }
 
 /// The result of a scan.
 pub struct Scan {
     /// The changes from the objects of the last scan to those of this one.
     pub changes: Vec<Change>,
-    /// All current problems, sorted by file and line.
+    /// The current problems, sorted by file and line, up to a thousand.
     pub problems: Vec<Problem>,
+    /// The number of problems that are not listed.
+    pub more_problems: usize,
+    /// The limit that kept the scan from seeing the whole folder, if any. Objects of files that were
+    /// not seen stay as they were.
+    pub limit: Option<String>,
+    /// The number of changed files that the next scan has to read, because the time was over.
+    pub unread: usize,
     /// The number of manifest files.
     pub files: usize,
     /// The number of files that had changed and were read.
@@ -48,6 +73,16 @@ pub struct Scan {
     /// The kinds of which this scan removed the last object, with the number of objects removed.
     /// Without kinds whose loss was confirmed or held back by the guard.
     pub emptied: Vec<(&'static str, usize)>,
+}
+
+/// How many changed files a scan read.
+#[derive(Default)]
+struct Reads {
+    read: usize,
+    /// Files that no time was left for.
+    unread: usize,
+    /// New files beyond the number that is kept.
+    beyond: usize,
 }
 
 /// The state of a file.
@@ -72,46 +107,98 @@ impl Folder {
         let (files, served, rejected) = (BTreeMap::new(), HashMap::new(), BTreeMap::new());
         Self {
             dir: dir.to_owned(),
+            limits: FolderLimits {
+                walk: walk::LIMITS,
+                read_time: Duration::from_mins(1),
+            },
+            activity: Activity::default(),
+            resume_at: None,
             files,
             served,
             rejected,
             twice: Vec::new(),
+            more_twice: 0,
             guard: Guard::new(limits),
             emptied: Vec::new(),
         }
     }
 
+    /// The folder's path.
+    pub fn dir(&self) -> &Path {
+        &self.dir
+    }
+
+    /// What the scanning thread waits for.
+    pub fn activity(&self) -> &Activity {
+        &self.activity
+    }
+
     /// Reads the files that changed.
     pub fn rescan(&mut self) -> Scan {
-        let found = walk(&self.dir);
-        let is_kept = |path: &Path| {
-            found.files.contains_key(path)
-                || found
-                    .unreadable
-                    .iter()
-                    .any(|(above, _)| path.starts_with(above))
-        };
+        let found = walk(&self.dir, self.limits.walk, &self.activity);
         let before = self.files.len();
-        self.files.retain(|path, _| is_kept(path));
+        self.files.retain(|path, _| !found.is_gone(path));
         let is_less = self.files.len() < before;
-        let mut read = 0;
-        for (path, stamp) in &found.files {
-            let held = self.files.entry(path.clone()).or_default();
-            if held.stamp.as_ref() != Some(stamp) {
-                held.load(path);
-                read += 1;
-            }
-        }
+        let Reads {
+            read,
+            unread,
+            beyond,
+        } = self.read_changed(&found);
         let is_other = read > 0 || is_less || self.is_to_be_judged();
         let changes = if is_other { self.choose() } else { Vec::new() };
+        let (problems, more_problems) = self.problems(&found, unread, beyond);
         Scan {
             changes,
-            problems: self.problems(&found),
+            problems,
+            more_problems,
             files: found.files.len(),
+            limit: found.limit,
+            unread,
             read,
             is_other,
             emptied: std::mem::take(&mut self.emptied),
         }
+    }
+
+    /// Reads the files that changed until the time is over.
+    fn read_changed(&mut self, found: &Listing<Stamp>) -> Reads {
+        let until = Instant::now() + self.limits.read_time;
+        let mut kept: usize = self.files.values().map(|held| held.faults.len()).sum();
+        let mut reads = Reads::default();
+        let start = self.resume_at.take().unwrap_or_default();
+        // Files that change all the time must not keep the others from being read.
+        let in_turn = found
+            .files
+            .range(start.clone()..)
+            .chain(found.files.range(..start));
+        for (path, stamp) in in_turn {
+            let known = self.files.get(path);
+            if known.is_some_and(|held| held.stamp.as_ref() == Some(stamp)) {
+                continue;
+            }
+            // Files that were not seen count too: names that change must not fill the memory.
+            let has_room = known.is_some() || self.files.len() < self.limits.walk.files;
+            if !has_room {
+                reads.beyond += 1;
+                continue;
+            }
+            if reads.read > 0 && Instant::now() >= until {
+                self.resume_at.get_or_insert_with(|| path.clone());
+                reads.unread += 1;
+                continue;
+            }
+            let held = self.files.entry(path.clone()).or_default();
+            kept -= held.faults.len();
+            let max_faults = if kept < MAX_KEPT_FAULTS {
+                MAX_FAULTS
+            } else {
+                1
+            };
+            held.load(path, max_faults, &self.activity);
+            kept += held.faults.len();
+            reads.read += 1;
+        }
+        reads
     }
 
     /// Returns the objects that the guard keeps although the folder lacks them.
@@ -147,7 +234,7 @@ impl Folder {
                 ));
             }
         }
-        let mut twice = Vec::new();
+        let (mut twice, mut more_twice) = (Vec::new(), 0);
         let choose = |(name, holders): (ObjectRef, Vec<(&PathBuf, usize, &Object)>)| {
             let before = self.served.get(&name).map(|(path, _)| path);
             let at = holders
@@ -156,6 +243,10 @@ impl Folder {
                 .unwrap_or(0);
             let (path, _, object) = holders[at];
             for (other, line, _) in holders.iter().filter(|(other, ..)| *other != path) {
+                if twice.len() == MAX_PROBLEMS {
+                    more_twice += 1;
+                    continue;
+                }
                 let reason = format!(
                     "{name} is also in {}, which is served; remove one of them",
                     path.display()
@@ -169,7 +260,7 @@ impl Folder {
             (name, (path.clone(), object.clone()))
         };
         let mut chosen: Served = holders.into_iter().map(choose).collect();
-        self.twice = twice;
+        (self.twice, self.more_twice) = (twice, more_twice);
         let mut rejected = self.rejected_objects(&chosen);
         self.keep_lost_objects(&mut chosen, &mut rejected);
         self.replace(chosen, rejected)
@@ -323,7 +414,52 @@ impl Folder {
         changes
     }
 
-    fn problems(&self, found: &Found) -> Vec<Problem> {
+    /// Returns the problems, and how many more there are.
+    fn problems(
+        &self,
+        found: &Listing<Stamp>,
+        unread: usize,
+        beyond: usize,
+    ) -> (Vec<Problem>, usize) {
+        let of_folder = |reason: String| Problem {
+            file: self.dir.clone(),
+            line: None,
+            reason,
+        };
+        let limit = found.limit.as_ref().map(|limit| {
+            of_folder(format!(
+                "not all of the folder is read: {limit}; objects of files that were not seen stay as they were; remove files or symlinks"
+            ))
+        });
+        let unread = (unread > 0).then(|| {
+            of_folder(format!(
+                "{unread} changed files are not read yet: reading the others took {} seconds; the next scan reads them, and their previous objects stay in use",
+                self.limits.read_time.as_secs()
+            ))
+        });
+        let beyond = (beyond > 0).then(|| {
+            of_folder(format!(
+                "{beyond} new files are not read: {} files are known already, including those that can't be read now",
+                self.files.len()
+            ))
+        });
+        let unreadable = found
+            .unread
+            .iter()
+            .filter(|(path, why)| self.is_missed(path, why))
+            .map(|(path, why)| Problem {
+                file: path.clone(),
+                line: None,
+                reason: format!("can't be read: {why}; its previous objects stay in use"),
+            });
+        let aliases = found.aliases.iter().map(|alias| Problem {
+            file: alias.link.clone(),
+            line: None,
+            reason: format!(
+                "this symlink leads to {}, which is read already; remove the symlink",
+                alias.directory.display()
+            ),
+        });
         let faults = self.files.iter().flat_map(|(path, held)| {
             held.faults.iter().map(|fault| Problem {
                 file: path.clone(),
@@ -331,29 +467,41 @@ impl Folder {
                 reason: fault.sentence(),
             })
         });
-        let unreadable = found.unreadable.iter().map(|(path, reason)| Problem {
-            file: path.clone(),
-            line: None,
-            reason: reason.clone(),
-        });
-        let mut problems: Vec<_> = faults
+        let mut all = limit
+            .into_iter()
+            .chain(unread)
+            .chain(beyond)
             .chain(unreadable)
-            .chain(self.twice.iter().cloned())
-            .collect();
-        problems.sort();
-        problems
+            .chain(aliases)
+            .chain(faults)
+            .chain(self.twice.iter().cloned());
+        let mut listed: Vec<_> = all.by_ref().take(MAX_PROBLEMS).collect();
+        let more = all.count() + self.more_twice;
+        listed.sort();
+        (listed, more)
+    }
+
+    /// Whether a path that can't be read matters: a dangling symlink does if it has the name of a
+    /// manifest, or if it led to a folder with manifests.
+    fn is_missed(&self, path: &Path, why: &Unread) -> bool {
+        let had_files = || {
+            let below = self.files.range(path.to_owned()..).next();
+            below.is_some_and(|(known, _)| known.starts_with(path))
+        };
+        !matches!(why, Unread::Dangling(_)) || walk::is_manifest(path) || had_files()
     }
 }
 
 // === impl Held ===
 
 impl Held {
-    fn load(&mut self, path: &Path) {
+    /// Reads the file, and keeps at most this many of its faults.
+    fn load(&mut self, path: &Path, max_faults: usize, activity: &Activity) {
         self.stamp = None;
-        match open(path) {
+        match activity.run(path, || open(path)) {
             Ok(Opened::Whole(bytes, stamp)) => {
                 self.stamp = stamp.is_settled().then_some(stamp);
-                self.parse(path, &bytes);
+                self.parse(path, &bytes, max_faults);
             }
             Ok(Opened::TooLarge(bytes, stamp)) => {
                 self.stamp = Some(stamp);
@@ -374,11 +522,11 @@ impl Held {
         }
     }
 
-    fn parse(&mut self, path: &Path, bytes: &[u8]) {
+    fn parse(&mut self, path: &Path, bytes: &[u8], max_faults: usize) {
         let is_json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        match read::read(bytes, is_json) {
+        match read::read(bytes, is_json, max_faults) {
             Ok(contents) => {
                 for foreign in contents
                     .foreign
@@ -404,16 +552,17 @@ enum Opened {
 
 /// Reads a file unless it changes meanwhile.
 fn open(path: &Path) -> io::Result<Opened> {
-    let mut file = File::open(path)?;
+    let file = open_regular(path, Symlinks::Follow)?;
     let metadata = file.metadata()?;
     let stamp = Stamp::of(&metadata);
     if metadata.len() > MAX_FILE_BYTES {
         return Ok(Opened::TooLarge(metadata.len(), stamp));
     }
     let mut bytes = Vec::with_capacity(usize::try_from(metadata.len()).unwrap_or_default());
-    (&mut file)
-        .take(MAX_FILE_BYTES + 1)
-        .read_to_end(&mut bytes)?;
+    // Files of the kernel say that they are empty, and some never end.
+    if metadata.len() > 0 {
+        (&file).take(metadata.len() + 1).read_to_end(&mut bytes)?;
+    }
     let is_same = Stamp::of(&file.metadata()?) == stamp && bytes.len() as u64 == metadata.len();
     Ok(if is_same {
         Opened::Whole(bytes, stamp)

@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::time::{Duration, Instant};
 
+use files::Activity;
 use notify::{EventKind, RecommendedWatcher, RecursiveMode, Watcher};
 use tracing::{debug, warn};
 
@@ -21,6 +22,7 @@ const IDLE_SHARE: u32 = 20;
 /// Watches a folder and tells when to scan it again.
 pub struct Follow {
     dir: PathBuf,
+    activity: Activity,
     /// Kept here too, so that the channel never closes.
     sender: Sender<()>,
     events: Receiver<()>,
@@ -46,12 +48,14 @@ impl Waker {
 // === impl Follow ===
 
 impl Follow {
-    /// Watches a folder and its parent: the folder may be a symlink that is replaced.
-    pub fn new(dir: &Path) -> Self {
+    /// Watches a folder and its parent: the folder may be a symlink that is replaced. Changes behind
+    /// symlinks in the folder are noticed by the timer.
+    pub fn new(dir: &Path, activity: Activity) -> Self {
         let (sender, events) = channel();
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());
         let mut follow = Self {
             dir,
+            activity,
             sender,
             events,
             watcher: None,
@@ -72,7 +76,7 @@ impl Follow {
     pub fn wait(&mut self, at_most: Option<Duration>) {
         let scan = self.woken.map_or(Duration::ZERO, |woken| woken.elapsed());
         // Events before the new watch was set are lost.
-        let is_another = identity(&self.dir) != self.watched && self.watch();
+        let is_another = self.identity() != self.watched && self.watch();
         if !is_another {
             match self.events.recv_timeout(
                 RESCAN
@@ -95,22 +99,26 @@ impl Follow {
 
     /// Watches the current folder. Returns false if there is nothing new to watch.
     fn watch(&mut self) -> bool {
-        let identity = identity(&self.dir);
+        let identity = self.identity();
         let is_another = identity.is_some() && identity != self.watched;
         self.watched = identity;
-        let watcher = watcher(&self.dir, self.sender.clone());
+        let watcher = self
+            .activity
+            .run(&self.dir, || watcher(&self.dir, self.sender.clone()));
         let watcher = watcher.inspect_err(
             |error| warn!(%error, "can't watch the folder; scanning it every few seconds instead"),
         );
         self.watcher = watcher.ok();
         is_another
     }
-}
 
-fn identity(dir: &Path) -> Option<(u64, u64)> {
-    fs::metadata(dir)
-        .ok()
-        .map(|metadata| (metadata.dev(), metadata.ino()))
+    /// Returns the folder's device and inode.
+    fn identity(&self) -> Option<(u64, u64)> {
+        self.activity
+            .run(&self.dir, || fs::metadata(&self.dir))
+            .ok()
+            .map(|metadata| (metadata.dev(), metadata.ino()))
+    }
 }
 
 fn watcher(dir: &Path, sender: Sender<()>) -> notify::Result<RecommendedWatcher> {
@@ -119,24 +127,27 @@ fn watcher(dir: &Path, sender: Sender<()>) -> notify::Result<RecommendedWatcher>
     let is_meant = move |event: &notify::Event| {
         event.need_rescan() || event.paths.iter().any(|path| path.starts_with(&below))
     };
-    let mut watcher =
-        notify::recommended_watcher(move |event: notify::Result<notify::Event>| match event {
-            // Reading the files causes access events, which are not changes.
-            Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
-            Ok(event) if !is_meant(&event) => {}
-            heard => {
-                if let Err(error) = heard {
-                    debug!(%error, "folder watch error");
-                }
-                // The receiver is gone when the process ends.
-                let _ = sender.send(());
+    let on_event = move |event: notify::Result<notify::Event>| match event {
+        // Reading the files causes access events, which are not changes.
+        Ok(event) if matches!(event.kind, EventKind::Access(_)) => {}
+        Ok(event) if !is_meant(&event) => {}
+        heard => {
+            if let Err(error) = heard {
+                debug!(%error, "folder watch error");
             }
-        })?;
+            // The receiver is gone when the process ends.
+            let _ = sender.send(());
+        }
+    };
+    // Symlinks are not followed: folders that link to each other have endless paths.
+    let config = notify::Config::default().with_follow_symlinks(false);
+    let mut watcher = RecommendedWatcher::new(on_event, config)?;
     if let Some(above) = dir.parent() {
         watcher.watch(above, RecursiveMode::NonRecursive)?;
     }
     // A folder that does not exist yet is noticed when it is created.
-    match watcher.watch(dir, RecursiveMode::Recursive) {
+    // The dot follows the folder itself if it is a symlink.
+    match watcher.watch(&dir.join("."), RecursiveMode::Recursive) {
         Err(error) if !matches!(error.kind, notify::ErrorKind::PathNotFound) && dir.exists() => {
             Err(error)
         }

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use boot::nearest::{did_you_mean, nearest};
 use boot::{Assignment, Change, ObjectKey, ObjectRef, Partial, Profile, Rejected};
 use crd::{API_VERSION, GROUP, Invalid, VERSION};
-use review::{Reviewed, Severity, rule};
+use review::{Reviewed, Rule, Severity, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
 use super::fault::Fault;
@@ -21,7 +21,11 @@ mod block_scalar;
 /// Maximum size of a file.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 /// Maximum number of faults reported per file.
-const MAX_FAULTS: usize = 20;
+pub(super) const MAX_FAULTS: usize = 20;
+/// Maximum number of errors, and of warnings, that a review reports for each piece of a file.
+const MAX_REVIEW_FAULTS: usize = 1_000;
+/// Maximum number of foreign objects that are named.
+const MAX_FOREIGN: usize = 1_000;
 
 /// An object of a file.
 #[derive(Clone, Debug, PartialEq)]
@@ -45,7 +49,9 @@ pub(super) struct Spots {
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Contents {
     pub(super) objects: Vec<(Spots, Object)>,
+    /// The foreign objects, up to [`MAX_FOREIGN`].
     pub(super) foreign: Vec<String>,
+    pub(super) more_foreign: usize,
     /// Invalid objects, with the labels of a Profile or those that an Assignment selects, so that
     /// follow-up findings about others can be suppressed.
     pub(super) invalid_labels: Vec<(ObjectRef, boot::Labels)>,
@@ -62,19 +68,22 @@ pub(super) struct Broken {
     pub(super) partials: Vec<(Partial, Option<String>)>,
 }
 
-/// Reads a file. Finds all faults, except those that others hide.
-pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
+/// Reads a file. Finds all faults, except those that others hide, and returns the first ones.
+pub(super) fn read(bytes: &[u8], is_json: bool, max_faults: usize) -> Result<Contents, Broken> {
     let text = text(bytes).map_err(|fault| Broken {
         faults: vec![fault],
         partials: Vec::new(),
     })?;
-    let mut reading = Reading::default();
+    let mut reading = Reading {
+        max_faults,
+        ..Reading::default()
+    };
     if let Err(fault) = if is_json {
         reading.json(text)
     } else {
         reading.yaml(text, 0)
     } {
-        reading.faults.push(fault);
+        reading.add_fault(fault);
     }
     reading.end()
 }
@@ -84,6 +93,7 @@ pub(super) fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Broken> {
 pub(super) fn review(text: &str, is_json: bool, above: usize) -> (Contents, Vec<Fault>) {
     let mut reading = Reading {
         is_review: true,
+        max_faults: MAX_REVIEW_FAULTS,
         ..Reading::default()
     };
     if let Err(fault) = if is_json {
@@ -91,9 +101,12 @@ pub(super) fn review(text: &str, is_json: bool, above: usize) -> (Contents, Vec<
     } else {
         reading.yaml(text, above)
     } {
-        reading.faults.push(fault);
+        reading.add_fault(fault);
     }
-    (reading.contents, reading.faults)
+    let mut faults = reading.faults;
+    faults.extend(reading.more_errors.sentence("errors"));
+    faults.extend(reading.more_warnings.sentence("warnings"));
+    (reading.contents, faults)
 }
 
 pub(super) fn text(bytes: &[u8]) -> Result<&str, Fault> {
@@ -123,9 +136,41 @@ pub(super) fn lines(text: &[u8]) -> usize {
 struct Reading {
     contents: Contents,
     faults: Vec<Fault>,
+    /// Maximum number of errors, and of warnings, in `faults`.
+    max_faults: usize,
+    errors: usize,
+    more_errors: Omitted,
+    more_warnings: Omitted,
     partials: Vec<(Partial, Option<String>)>,
     /// Whether to collect warnings, in addition to errors.
     is_review: bool,
+}
+
+/// Faults that are counted only.
+#[derive(Default)]
+struct Omitted {
+    count: usize,
+    /// The rule of the first.
+    rule: Option<&'static Rule>,
+}
+
+// === impl Omitted ===
+
+impl Omitted {
+    fn add(&mut self, rule: &'static Rule) {
+        self.count += 1;
+        self.rule.get_or_insert(rule);
+    }
+
+    /// Returns a fault that says how many there are.
+    fn sentence(&self, noun: &str) -> Option<Fault> {
+        let rule = self.rule?;
+        Some(Fault::new(
+            rule,
+            None,
+            format!("{} more {noun} that are not listed", self.count),
+        ))
+    }
 }
 
 // === impl Reading ===
@@ -200,11 +245,11 @@ impl Reading {
                         Some(object) => self.contents.objects.push((spots(node), object)),
                         None => self.refuse(kind, node, &faults),
                     }
-                    self.faults.extend(faults);
+                    self.add_faults(faults);
                 }
                 Err(faults) => {
                     self.refuse(kind, node, &faults);
-                    self.faults.extend(faults);
+                    self.add_faults(faults);
                 }
             },
             Ok(Some(kind)) => match convert(kind, node) {
@@ -213,7 +258,7 @@ impl Reading {
                     let sentence = faults.first().map(Fault::sentence);
                     self.partials
                         .extend(partial(kind, node).map(|partial| (partial, sentence)));
-                    self.faults.extend(faults);
+                    self.add_faults(faults);
                 }
             },
             Ok(None) => {
@@ -223,10 +268,33 @@ impl Reading {
                     .and_then(Node::text)
                     .unwrap_or("without a name");
                 let kind = node.get("kind").and_then(Node::text).unwrap_or_default();
-                self.contents.foreign.push(format!("{kind} {name}"));
+                if self.contents.foreign.len() < MAX_FOREIGN {
+                    self.contents.foreign.push(format!("{kind} {name}"));
+                } else {
+                    self.contents.more_foreign += 1;
+                }
             }
-            Err(fault) => self.faults.push(fault),
+            Err(fault) => self.add_fault(fault),
         }
+    }
+
+    fn add_faults(&mut self, faults: Vec<Fault>) {
+        faults.into_iter().for_each(|fault| self.add_fault(fault));
+    }
+
+    /// Keeps a fault, or counts it if there are enough of its severity.
+    fn add_fault(&mut self, fault: Fault) {
+        let is_error = fault.rule.severity == Severity::Error;
+        let (known, more) = if is_error {
+            (self.errors, &mut self.more_errors)
+        } else {
+            (self.faults.len() - self.errors, &mut self.more_warnings)
+        };
+        if known >= self.max_faults {
+            return more.add(fault.rule);
+        }
+        self.errors += usize::from(is_error);
+        self.faults.push(fault);
     }
 
     fn refuse(&mut self, kind: Kind, node: &Node<'_>, faults: &[Fault]) {
@@ -248,27 +316,28 @@ impl Reading {
 
     fn end(mut self) -> Result<Contents, Broken> {
         let mut seen = HashMap::new();
+        let mut duplicates = Vec::new();
         for (spots, object) in &self.contents.objects {
             let (identity, line) = (object.name(), spots.object.line);
             if let Some(first) = seen.insert(identity.clone(), line) {
                 let reason = format!(
                     "{identity} is in this file twice, at lines {first} and {line}; remove one"
                 );
-                self.faults.push(Fault::new(
+                duplicates.push(Fault::new(
                     &rule::DUPLICATE_OBJECT,
                     Some(spots.object),
                     reason,
                 ));
             }
         }
+        self.add_faults(duplicates);
         if self.faults.is_empty() {
             return Ok(self.contents);
         }
         self.faults
             .sort_by_cached_key(|fault| (fault.line(), fault.sentence()));
-        let more = self.faults.len().saturating_sub(MAX_FAULTS);
-        self.faults.truncate(MAX_FAULTS);
-        if more > 0 {
+        if self.more_errors.count > 0 {
+            let more = self.more_errors.count;
             self.faults
                 .push(Fault::file(None, format!("{more} more errors")));
         }

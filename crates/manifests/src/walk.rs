@@ -1,11 +1,11 @@
 //! Finds the manifest files below a folder.
 
-use std::collections::BTreeMap;
-use std::fs::{self, Metadata};
-use std::io;
+use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{Duration, SystemTime};
+
+use files::{Activity, Limits, Listing, Scope};
 
 /// The attributes that identify an unchanged file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -17,20 +17,27 @@ pub(super) struct Stamp {
     changed: (i64, i64),
 }
 
-/// The files below a folder.
-#[derive(Debug, Default)]
-pub(super) struct Found {
-    pub(super) files: BTreeMap<PathBuf, Stamp>,
-    /// Folders and files that could not be read, and why.
-    pub(super) unreadable: Vec<(PathBuf, String)>,
-}
+/// Limits on the folder: far above a folder with a file for each of 100,000 machines.
+pub(super) const LIMITS: Limits = Limits {
+    directories: 20_000,
+    depth: 32,
+    entries: 1_000_000,
+    files: 250_000,
+    problems: 1_000,
+    time: Duration::from_mins(1),
+};
 
-/// Lists everything below `dir`, following symlinks. Skips dotfiles: editors' files, `.git`, and
+/// Lists the manifests below `dir`, following symlinks. Skips dotfiles: editors' files, `.git`, and
 /// the folders behind the symlinks of a projected volume.
-pub(super) fn walk(dir: &Path) -> Found {
-    let mut found = Found::default();
-    found.enter(dir, &mut Vec::new());
-    found
+pub(super) fn walk(dir: &Path, limits: Limits, activity: &Activity) -> Listing<Stamp> {
+    files::walk(
+        dir,
+        limits,
+        Scope::Everywhere,
+        activity,
+        is_manifest,
+        Stamp::of,
+    )
 }
 
 // === impl Stamp ===
@@ -61,54 +68,6 @@ impl Stamp {
         // A file without an age has a time in the future: the clocks of an NFS server and this
         // machine differ.
         age.is_none_or(|age| age > STEP)
-    }
-}
-
-// === impl Found ===
-
-impl Found {
-    fn enter(&mut self, dir: &Path, above: &mut Vec<(u64, u64)>) {
-        let entries = fs::metadata(dir).and_then(|metadata| Ok((metadata, fs::read_dir(dir)?)));
-        let (metadata, entries) = match entries {
-            Ok(opened) => opened,
-            Err(error) => return self.unreadable(dir, &error),
-        };
-        let id = (metadata.dev(), metadata.ino());
-        if above.contains(&id) {
-            return self.unreadable.push((
-                dir.to_owned(),
-                "the link leads back to a folder that contains it".to_owned(),
-            ));
-        }
-        above.push(id);
-        for entry in entries {
-            match entry {
-                Ok(entry) if entry.file_name().as_encoded_bytes().starts_with(b".") => {}
-                Ok(entry) => self.visit(&entry.path(), above),
-                Err(error) => self.unreadable(dir, &error),
-            }
-        }
-        above.pop();
-    }
-
-    fn visit(&mut self, path: &Path, above: &mut Vec<(u64, u64)>) {
-        match fs::metadata(path) {
-            Ok(metadata) if metadata.is_dir() => self.enter(path, above),
-            Ok(metadata) if metadata.is_file() && is_manifest(path) => {
-                self.files.insert(path.to_owned(), Stamp::of(&metadata));
-            }
-            Ok(_) => {}
-            // Removed since the folder was listed, or a dangling symlink.
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => self.unreadable(path, &error),
-        }
-    }
-
-    fn unreadable(&mut self, path: &Path, error: &io::Error) {
-        self.unreadable.push((
-            path.to_owned(),
-            format!("can't be read: {error}; its previous objects stay in use"),
-        ));
     }
 }
 

@@ -13,6 +13,8 @@ use std::time::Duration;
 
 use anyhow::{Context, anyhow};
 use api::{BaseUrl, bootstrap};
+use files::Activity;
+use manifests::Waker;
 use tftp::{Config, Library, Limits, Metrics, Server};
 use tokio_util::sync::CancellationToken;
 use tracing::info;
@@ -20,6 +22,7 @@ use tracing::info;
 use crate::admin::{AdminArgs, Remarks};
 use crate::metrics;
 use crate::role::{self, Role};
+use crate::stall::StallWatch;
 
 use root::TftpRoot;
 
@@ -87,6 +90,9 @@ pub struct TftpArgs {
 pub(crate) struct Tftp {
     server: Server,
     listen: SocketAddr,
+    stalls: Arc<StallWatch>,
+    /// Makes the root be read again.
+    waker: Option<Waker>,
 }
 
 /// A running TFTP server.
@@ -140,6 +146,7 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let admin = args.admin.bind()?;
     info!(tftp_listen = %tftp.listen, admin_listen = %admin.address(), "listening");
     role.add_part(remarks);
+    tftp.add_to(&mut role);
     let serving = tftp.spawn(&stop)?;
     role.run(admin, None, serving.ended()).await
 }
@@ -159,7 +166,11 @@ impl TftpArgs {
         metrics: Metrics,
         remarks: Remarks,
     ) -> anyhow::Result<Tftp> {
-        let root = TftpRoot::open(self.tftp_root.as_deref(), metrics.clone(), remarks)?;
+        let activity = Activity::default();
+        // Watches the first read, too: it happens before the server listens.
+        let stalls = StallWatch::spawn("--tftp-root", activity.clone(), metrics.read_stalled())?;
+        let root = self.tftp_root.as_deref();
+        let root = TftpRoot::open(root, activity, metrics.clone(), remarks)?;
         let library = Library {
             table: root.table(),
             bootstrap: Arc::new(move |local| bootstrap(&http.base_url(local))),
@@ -177,10 +188,12 @@ impl TftpArgs {
             limits,
         };
         let server = Server::bind(&config, library, metrics).context("--tftp-listen")?;
-        root.follow()?;
+        let waker = root.follow()?;
         Ok(Tftp {
             listen: server.local_addr()?,
             server,
+            stalls,
+            waker,
         })
     }
 }
@@ -191,6 +204,14 @@ impl Tftp {
     /// The address it listens on.
     pub(crate) fn listen(&self) -> SocketAddr {
         self.listen
+    }
+
+    /// Makes a role report reads that stall, and read the root again at a SIGHUP.
+    pub(crate) fn add_to(&self, role: &mut Role) {
+        role.add_part(self.stalls.clone());
+        if let Some(waker) = self.waker.clone() {
+            role.reload_with(move || waker.wake());
+        }
     }
 
     /// Serves on its own thread until `stop`, and cancels `stop` if the thread ends earlier.

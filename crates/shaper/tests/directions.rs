@@ -39,8 +39,13 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["tokio", "hyper", "kube-client", "ring", "openssl"],
     ),
     (
-        "tls",
+        "files",
         &[],
+        &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"],
+    ),
+    (
+        "tls",
+        &["files"],
         &[
             "kube",
             "kube-core",
@@ -54,7 +59,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "net",
-        &["tls"],
+        &["files", "tls"],
         &[
             "kube",
             "kube-core",
@@ -67,7 +72,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "feed",
-        &["boot", "net", "tls"],
+        &["boot", "files", "net", "tls"],
         &[
             "kube",
             "kube-core",
@@ -79,7 +84,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "api",
-        &["boot", "net", "tls"],
+        &["boot", "files", "net", "tls"],
         &[
             "kube",
             "kube-core",
@@ -92,22 +97,33 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     // It contains no Kubernetes client, only kube's macros and types.
     (
         "webhook",
-        &["admission", "boot", "crd", "ipxe", "net", "review", "tls"],
+        &[
+            "admission",
+            "boot",
+            "crd",
+            "files",
+            "ipxe",
+            "net",
+            "review",
+            "tls",
+        ],
         &["kube-client", "kube-runtime", "reqwest", "ring", "openssl"],
     ),
     (
         "tftp",
-        &[],
+        &["files"],
         &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"],
     ),
     (
         "controller",
-        &["boot", "crd", "feed", "net", "tls"],
+        &["boot", "crd", "feed", "files", "net", "tls"],
         &["api", "ring", "openssl"],
     ),
     (
         "manifests",
-        &["boot", "crd", "feed", "ipxe", "net", "review", "tls"],
+        &[
+            "boot", "crd", "feed", "files", "ipxe", "net", "review", "tls",
+        ],
         &["kube-client", "ring", "openssl"],
     ),
     (
@@ -117,6 +133,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "boot",
             "crd",
             "feed",
+            "files",
             "ipxe",
             "manifests",
             "net",
@@ -134,6 +151,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "controller",
             "crd",
             "feed",
+            "files",
             "inspect",
             "ipxe",
             "manifests",
@@ -160,6 +178,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "boot",
             "crd",
             "feed",
+            "files",
             "ipxe",
             "manifests",
             "net",
@@ -178,6 +197,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "e2e",
             "fake-apiserver",
             "feed",
+            "files",
             "ipxe",
             "net",
             "review",
@@ -196,6 +216,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "controller",
             "crd",
             "feed",
+            "files",
             "inspect",
             "ipxe",
             "manifests",

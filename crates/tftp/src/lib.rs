@@ -70,5 +70,5 @@ pub use metrics::{Metrics, Outcome, Refusal};
 pub use outbox::{Outbox, Route, Transmission};
 pub use packet::{Options, Packet};
 pub use server::{BindError, Config, Server};
-pub use table::{SkippedPath, Table};
+pub use table::{SkippedPath, Table, TableScan};
 pub use transfers::{Arrival, Bootstrap, Library, Transfers};

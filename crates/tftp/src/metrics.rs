@@ -17,6 +17,8 @@ pub struct Metrics {
     pub(crate) send_errors: Counter,
     files: Gauge,
     skipped: Gauge,
+    scan_incomplete: Gauge,
+    read_stalled: Gauge,
 }
 
 /// How a transfer ended.
@@ -133,6 +135,16 @@ impl Metrics {
             "Files and directories below the root that can't be served; the log names them",
             metrics.skipped.clone(),
         );
+        registry.register(
+            "scan_incomplete",
+            "1 while the root exceeds a limit, so that not all of it is read",
+            metrics.scan_incomplete.clone(),
+        );
+        registry.register(
+            "read_stalled",
+            "1 while a read of the root does not return, so that the root is not followed",
+            metrics.read_stalled.clone(),
+        );
         metrics
     }
 
@@ -140,6 +152,16 @@ impl Metrics {
     pub fn set_table(&self, files: usize, skipped: usize) {
         self.files.set(files.try_into().unwrap_or(i64::MAX));
         self.skipped.set(skipped.try_into().unwrap_or(i64::MAX));
+    }
+
+    /// Sets whether the last scan of the root ended at a limit.
+    pub fn set_scan_incomplete(&self, is_incomplete: bool) {
+        self.scan_incomplete.set(i64::from(is_incomplete));
+    }
+
+    /// The gauge that is 1 while a read of the root does not return.
+    pub fn read_stalled(&self) -> Gauge {
+        self.read_stalled.clone()
     }
 
     /// The number of transfers with this outcome.

@@ -237,7 +237,7 @@ fn a_projected_volume_is_followed_when_its_link_is_swapped() {
 }
 
 #[test]
-fn symlinked_folders_are_entered_and_loops_are_reported() {
+fn symlinked_folders_are_entered_once_and_loops_are_reported() {
     let mut manifests = Manifests::new();
     let elsewhere = tempfile::tempdir().unwrap();
     fs::write(elsewhere.path().join("a.yaml"), assignment("a")).unwrap();
@@ -247,7 +247,7 @@ fn symlinked_folders_are_entered_and_loops_are_reported() {
     symlink("..", manifests.path("x/back")).unwrap();
     let (problem, names) = manifests.problem();
     assert!(
-        problem.starts_with("x/back: the link leads back"),
+        problem.starts_with("x/back: this symlink leads to "),
         "{problem}"
     );
     assert_eq!(names, "a b");
@@ -339,7 +339,11 @@ fn a_file_that_vanishes_while_it_is_read_is_read_again() {
         },
         ..Held::default()
     };
-    held.load(Path::new("/nowhere/a.yaml"));
+    held.load(
+        Path::new("/nowhere/a.yaml"),
+        MAX_FAULTS,
+        &Activity::default(),
+    );
     assert_eq!(
         (held.stamp, held.faults.len(), held.good.foreign.len()),
         (None, 0, 1)
@@ -347,14 +351,121 @@ fn a_file_that_vanishes_while_it_is_read_is_read_again() {
 }
 
 #[test]
-fn pipes_and_folders_with_manifest_names_are_skipped() {
+fn a_folder_with_the_name_of_a_manifest_is_entered() {
     let mut manifests = Manifests::of([("a.yaml/b.yaml", assignment("b"))]);
+    symlink("nowhere", manifests.path("README")).unwrap();
+    assert_eq!(manifests.served(), "b");
+}
+
+#[test]
+fn a_dangling_symlink_or_a_pipe_keeps_the_objects_that_were_there() {
+    let elsewhere = tempfile::tempdir().unwrap();
+    let volume = elsewhere.path().join("volume");
+    for name in ["a", "b"] {
+        fs::create_dir_all(volume.join(name)).unwrap();
+        fs::write(volume.join(name).join("x.yaml"), assignment(name)).unwrap();
+    }
+    let mut manifests = Manifests::of([("c.yaml", assignment("c"))]);
+    symlink(volume.join("a/x.yaml"), manifests.path("a.yaml")).unwrap();
+    symlink(volume.join("b"), manifests.path("folder")).unwrap();
+    let names = manifests.served();
+    assert_eq!(names, "a b c");
+    // The volume is unmounted.
+    fs::rename(&volume, elsewhere.path().join("away")).unwrap();
+    fs::remove_file(manifests.path("c.yaml")).unwrap();
     std::process::Command::new("mkfifo")
-        .arg(manifests.path("pipe.yaml"))
+        .arg(manifests.path("c.yaml"))
         .status()
         .unwrap();
-    symlink("nowhere", manifests.path("dangling.yaml")).unwrap();
-    assert_eq!(manifests.served(), "b");
+    let (problems, names) = manifests.scan();
+    assert_eq!(names, "a b c");
+    let starts = [
+        "a.yaml: can't be read: the symlink leads to ",
+        "c.yaml: can't be read: it is not a regular file",
+        "folder: can't be read: the symlink leads to ",
+    ];
+    assert_eq!(problems.len(), starts.len(), "{problems:?}");
+    for (problem, start) in problems.iter().zip(starts) {
+        assert!(problem.starts_with(start), "{problem}");
+    }
+    // Removing the symlinks is a deletion.
+    for name in ["a.yaml", "c.yaml", "folder"] {
+        fs::remove_file(manifests.path(name)).unwrap();
+    }
+    assert_eq!(manifests.served(), "");
+}
+
+#[test]
+fn a_file_of_the_kernel_that_never_ends_does_not_stop_the_scan() {
+    let mut manifests = Manifests::of([("b.yaml", assignment("b"))]);
+    symlink("/proc/kmsg", manifests.path("a.yaml")).unwrap();
+    let (problem, names) = manifests.problem();
+    assert!(problem.starts_with("a.yaml: "), "{problem}");
+    assert_eq!(names, "b");
+}
+
+#[test]
+fn files_beyond_a_limit_are_not_deleted_and_the_limit_is_reported() {
+    let mut manifests = Manifests::of_ten();
+    let all = manifests.served();
+    manifests.folder.limits.walk.files = 4;
+    let (problem, names) = manifests.problem();
+    assert!(
+        problem.contains("not all of the folder is read: more than 4 files"),
+        "{problem}"
+    );
+    assert_eq!(names, all);
+    // What is seen is followed, and names that change don't add up.
+    manifests.write("0.yaml", &assignment("other"));
+    for n in 0..20 {
+        manifests.write(&format!("1-{n}.yaml"), &assignment(&format!("n{n}")));
+        manifests.scan();
+        fs::remove_file(manifests.path(&format!("1-{n}.yaml"))).unwrap();
+    }
+    assert_eq!(
+        manifests.scan().1,
+        all.replace("m0", "").trim().to_owned() + " other"
+    );
+    manifests.folder.limits.walk.files = 100;
+    manifests.remove(9..10);
+    assert_eq!(manifests.served(), "m1 m2 m3 m4 m5 m6 m7 m8 other");
+}
+
+#[test]
+fn files_that_no_time_is_left_for_are_read_by_the_next_scans() {
+    let mut manifests = Manifests::of_ten();
+    manifests.folder.limits.read_time = std::time::Duration::ZERO;
+    let (problem, names) = manifests.problem();
+    assert!(
+        problem.contains("9 changed files are not read yet"),
+        "{problem}"
+    );
+    assert_eq!(names, "m0");
+    for _ in 0..8 {
+        // A file that changes all the time.
+        manifests.write("0.yaml", &assignment("m0"));
+        manifests.problem();
+    }
+    assert_eq!(manifests.scan().1, "m0 m1 m2 m3 m4 m5 m6 m7 m8 m9");
+}
+
+#[test]
+fn faults_are_counted_beyond_those_that_are_kept() {
+    let mut manifests = Manifests::of([("a.yaml", "a: b\n---\n".repeat(30_000))]);
+    let (problems, _) = manifests.scan();
+    assert_eq!(problems.len(), MAX_FAULTS + 1);
+    assert!(
+        problems.contains(&"a.yaml: 29980 more errors".to_owned()),
+        "{problems:?}"
+    );
+    for n in 0..60 {
+        manifests.write(&format!("{n}.yaml"), &"a: b\n---\n".repeat(100));
+    }
+    let scan = manifests.folder.rescan();
+    assert_eq!(
+        (scan.problems.len(), scan.more_problems),
+        (MAX_PROBLEMS, 61 * (MAX_FAULTS + 1) - MAX_PROBLEMS)
+    );
 }
 
 impl Manifests {

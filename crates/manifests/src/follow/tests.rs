@@ -14,7 +14,7 @@ fn is_heard(follow: &mut Follow, change: impl FnOnce()) -> bool {
 #[test]
 fn a_written_file_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut follow = Follow::new(dir.path());
+    let mut follow = Follow::new(dir.path(), Activity::default());
     assert!(is_heard(&mut follow, || fs::write(
         dir.path().join("a.yaml"),
         "a"
@@ -25,7 +25,7 @@ fn a_written_file_is_noticed() {
 #[test]
 fn a_file_in_a_new_folder_is_noticed() {
     let dir = tempfile::tempdir().unwrap();
-    let mut follow = Follow::new(dir.path());
+    let mut follow = Follow::new(dir.path(), Activity::default());
     let new = dir.path().join("new");
     assert!(is_heard(&mut follow, || fs::create_dir(&new).unwrap()));
     assert!(is_heard(&mut follow, || fs::write(new.join("a.yaml"), "a").unwrap()));
@@ -34,7 +34,7 @@ fn a_file_in_a_new_folder_is_noticed() {
 #[test]
 fn many_events_wake_once() {
     let dir = tempfile::tempdir().unwrap();
-    let mut follow = Follow::new(dir.path());
+    let mut follow = Follow::new(dir.path(), Activity::default());
     assert!(is_heard(&mut follow, || (0..200).for_each(|i| fs::write(
         dir.path().join(format!("{i}.yaml")),
         "a"
@@ -50,7 +50,7 @@ fn a_swapped_symlink_and_its_new_target_are_noticed() {
     fs::create_dir(path("one")).unwrap();
     fs::create_dir(path("two")).unwrap();
     symlink("one", path("dir")).unwrap();
-    let mut follow = Follow::new(&path("dir"));
+    let mut follow = Follow::new(&path("dir"), Activity::default());
     assert!(is_heard(&mut follow, || {
         symlink("two", path("dir.new")).unwrap();
         fs::rename(path("dir.new"), path("dir")).unwrap();
@@ -61,11 +61,30 @@ fn a_swapped_symlink_and_its_new_target_are_noticed() {
 }
 
 #[test]
+fn folders_that_link_to_each_other_are_watched_and_waiting_ends() {
+    let dir = tempfile::tempdir().unwrap();
+    let names: Vec<_> = (0..12).map(|n| format!("d{n}")).collect();
+    for name in &names {
+        fs::create_dir(dir.path().join(name)).unwrap();
+        for other in &names {
+            symlink(
+                format!("../{other}"),
+                dir.path().join(name).join(format!("to-{other}")),
+            )
+            .unwrap();
+        }
+    }
+    let mut follow = Follow::new(dir.path(), Activity::default());
+    let file = dir.path().join("d7/a.yaml");
+    assert!(is_heard(&mut follow, || fs::write(file, "a").unwrap()));
+}
+
+#[test]
 fn changes_next_to_the_folder_are_ignored() {
     let above = tempfile::tempdir().unwrap();
     let dir = above.path().join("dir");
     fs::create_dir(&dir).unwrap();
-    let mut follow = Follow::new(&dir);
+    let mut follow = Follow::new(&dir, Activity::default());
     assert!(!is_heard(&mut follow, || fs::write(
         above.path().join("beside"),
         "a"
@@ -77,7 +96,7 @@ fn changes_next_to_the_folder_are_ignored() {
 fn a_folder_that_is_created_later_is_noticed() {
     let above = tempfile::tempdir().unwrap();
     let dir = above.path().join("dir");
-    let mut follow = Follow::new(&dir);
+    let mut follow = Follow::new(&dir, Activity::default());
     let maker = thread::spawn({
         let dir = dir.clone();
         move || {

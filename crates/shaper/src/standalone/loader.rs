@@ -19,6 +19,8 @@ use manifests::{Folder, Problem};
 use super::confirmations::Confirmations;
 use super::last_good::LastGoodCopy;
 
+/// Maximum number of loads before the first answer.
+const MAX_FIRST_LOADS: usize = 60;
 /// Maximum number of problems listed individually in metrics.
 const MAX_LISTED: usize = 100;
 
@@ -43,6 +45,8 @@ pub(super) struct Loader {
     /// Objects restored from the copy on disk, until the first scan.
     restored: Vec<Change>,
     has_scanned: bool,
+    /// Whether the last scan left changed files to the next one.
+    has_unread: bool,
 }
 
 /// The result of a load.
@@ -63,6 +67,8 @@ pub(super) struct LoadMetrics {
     rejected: Gauge,
     guard: Gauge,
     held: Gauge,
+    scan_incomplete: Gauge,
+    read_stalled: Gauge,
     age: Gauge<f64, AtomicU64>,
     loads: prometheus_client::metrics::counter::Counter,
     loaded: Arc<Mutex<Option<Instant>>>,
@@ -108,6 +114,24 @@ impl Loader {
             confirmations,
             restored,
             has_scanned: false,
+            has_unread: false,
+        }
+    }
+
+    /// Loads until all files are read: a machine must not be answered from a part of them.
+    pub(super) fn load_all(&mut self) -> LoadSummary {
+        let started = Instant::now();
+        let mut summary = self.load();
+        // Each load reads for a minute.
+        for _ in 0..MAX_FIRST_LOADS {
+            if !self.has_unread {
+                break;
+            }
+            summary = self.load();
+        }
+        LoadSummary {
+            took: started.elapsed(),
+            ..summary
         }
     }
 
@@ -124,6 +148,10 @@ impl Loader {
             warn!(objects = confirmed.len(), "mass deletion confirmed");
         }
         let scan = self.folder.rescan();
+        self.has_unread = scan.unread > 0;
+        self.metrics
+            .scan_incomplete
+            .set(i64::from(scan.limit.is_some()));
         for (kind, objects) in &scan.emptied {
             warn!(
                 kind,
@@ -143,7 +171,8 @@ impl Loader {
             .chain(confirmed)
             .chain(scan.changes)
             .collect();
-        let is_complete = scan.problems.is_empty() && self.folder.holding().is_none();
+        let is_complete =
+            scan.problems.is_empty() && scan.more_problems == 0 && self.folder.holding().is_none();
         let changes = self.with_ids(changes, is_complete);
         let mut changed = 0;
         for change in changes {
@@ -171,7 +200,8 @@ impl Loader {
                 "the folder contains no *.yaml, *.yml or *.json file, and no earlier objects of it are known; no machine boots until there is one"
             );
         }
-        self.report(scan.problems.iter().cloned().collect(), changed);
+        let problems = scan.problems.iter().cloned().collect();
+        self.report(problems, scan.more_problems, changed);
         self.last_good.write(&self.folder);
         LoadSummary {
             assignments,
@@ -183,6 +213,9 @@ impl Loader {
 
     /// Returns the time until work is due even if nothing changes.
     pub(super) fn pending(&self) -> Option<Duration> {
+        if self.has_unread {
+            return Some(Duration::ZERO);
+        }
         self.last_good.pending()
     }
 
@@ -284,8 +317,12 @@ impl Loader {
     }
 
     /// Logs each problem when it appears and when it is fixed, and updates remarks and metrics.
-    fn report(&mut self, problems: BTreeSet<Problem>, changed: i64) {
+    fn report(&mut self, problems: BTreeSet<Problem>, more: usize, changed: i64) {
         for problem in problems.difference(&self.problems) {
+            if problem.file == self.folder.dir() {
+                warn!(folder = %problem.file.display(), reason = problem.reason, "folder not read completely");
+                continue;
+            }
             warn!(file = %problem.file.display(), line = problem.line, reason = problem.reason, "file rejected; its last good objects stay in use");
         }
         let now_broken: BTreeSet<_> = problems.iter().map(|problem| &problem.file).collect();
@@ -294,6 +331,12 @@ impl Loader {
             info!(file = %file.display(), "file accepted again");
         }
         let mut also = Vec::new();
+        if more > 0 {
+            also.push(format!(
+                "{more} more problems than are listed; `shaper validate {}` lists them",
+                self.folder.dir().display()
+            ));
+        }
         if let Some(hold) = self.folder.holding() {
             also.push(format!(
                 "the guard keeps {} of {} objects that are missing from the folder; is it mounted? If they were deleted on purpose, POST \
@@ -329,7 +372,7 @@ impl Loader {
         self.confirmations.held.store(held, Ordering::Relaxed);
         self.metrics.set_guard(held, self.catalog.rejected_count());
         self.metrics
-            .record_load(&self.catalog, self.problems.len(), changed);
+            .record_load(&self.catalog, self.problems.len() + more, changed);
     }
 }
 
@@ -343,6 +386,8 @@ impl LoadMetrics {
             rejected: Gauge::default(),
             guard: Gauge::default(),
             held: Gauge::default(),
+            scan_incomplete: Gauge::default(),
+            read_stalled: Gauge::default(),
             age: Gauge::default(),
             loads: prometheus_client::metrics::counter::Counter::default(),
             loaded: Arc::default(),
@@ -367,6 +412,16 @@ impl LoadMetrics {
             "state_unsaved",
             "1 while config ids can't be written to the state directory",
             metrics.state_unsaved.clone(),
+        );
+        registry.register(
+            "manifest_scan_incomplete",
+            "1 while the folder exceeds a limit, so that not all of it is read",
+            metrics.scan_incomplete.clone(),
+        );
+        registry.register(
+            "manifest_read_stalled",
+            "1 while a read of the folder does not return, so that the folder is not followed",
+            metrics.read_stalled.clone(),
         );
         registry.register(
             "manifest_rejected_objects",
@@ -402,6 +457,11 @@ impl LoadMetrics {
     pub(crate) fn create_series(&self) {
         drop(self.objects.get_or_create(&KindLabels { kind: "" }));
         drop(self.problem.get_or_create(&ProblemLabels::default()));
+    }
+
+    /// The gauge that is 1 while a read of the folder does not return.
+    pub(super) fn read_stalled(&self) -> Gauge {
+        self.read_stalled.clone()
     }
 
     fn record_load(&self, catalog: &Catalog, problems: usize, changed: i64) {

@@ -7,11 +7,12 @@ use std::time::{Duration, Instant};
 
 use anyhow::Context;
 use arc_swap::ArcSwap;
-use tftp::{Metrics, SkippedPath, Table};
+use files::Activity;
+use tftp::{Metrics, SkippedPath, Table, TableScan};
 use tracing::{debug, error, info, warn};
 
 use crate::admin::Remarks;
-use manifests::Follow;
+use manifests::{Follow, Waker};
 
 /// The minimum time between two log lines at INFO about changed files: while an image is being
 /// copied, the directory changes ten times a second.
@@ -20,10 +21,13 @@ const LOG_INTERVAL: Duration = Duration::from_secs(5);
 /// The files below a directory, and those that can't be served.
 pub(super) struct TftpRoot {
     path: Option<PathBuf>,
+    activity: Activity,
     table: Arc<ArcSwap<Table>>,
     metrics: Metrics,
     remarks: Remarks,
     skipped: BTreeSet<SkippedPath>,
+    /// Problems of the last scan that concern no single path.
+    general: Vec<String>,
     is_unreadable: bool,
     /// The names of the files when they were last logged at INFO, and when that was.
     logged: Option<(BTreeSet<Vec<u8>>, Instant)>,
@@ -35,15 +39,18 @@ impl TftpRoot {
     /// Reads the directory, which must exist.
     pub(super) fn open(
         root: Option<&Path>,
+        activity: Activity,
         metrics: Metrics,
         remarks: Remarks,
     ) -> anyhow::Result<Self> {
         let mut this = Self {
             path: root.map(Path::to_owned),
+            activity,
             table: Arc::default(),
             metrics,
             remarks,
             skipped: BTreeSet::new(),
+            general: Vec::new(),
             is_unreadable: false,
             logged: None,
         };
@@ -61,12 +68,14 @@ impl TftpRoot {
         self.table.clone()
     }
 
-    /// Starts a thread that re-reads the directory whenever it changes.
-    pub(super) fn follow(mut self) -> anyhow::Result<()> {
+    /// Starts a thread that re-reads the directory whenever it changes. Returns a handle that makes
+    /// it read at once, if there is a directory.
+    pub(super) fn follow(mut self) -> anyhow::Result<Option<Waker>> {
         let Some(root) = self.path.clone() else {
-            return Ok(());
+            return Ok(None);
         };
-        let mut follow = Follow::new(&root);
+        let mut follow = Follow::new(&root, self.activity.clone());
+        let waker = follow.waker();
         let serve = move || {
             loop {
                 follow.wait(None);
@@ -89,19 +98,35 @@ impl TftpRoot {
             .name("tftp-files".to_owned())
             .spawn(serve)
             .context("can't start the thread that follows the TFTP root")?;
-        Ok(())
+        Ok(Some(waker))
     }
 
     fn read(&mut self, root: &Path) -> std::io::Result<()> {
         let started = Instant::now();
         let previous = self.table.load_full();
-        let (table, skipped) = Table::scan(root, &previous)?;
+        let TableScan {
+            table,
+            skipped,
+            more_skipped,
+            limit,
+        } = Table::scan(root, &previous, &self.activity)?;
         let skipped: BTreeSet<_> = skipped.into_iter().collect();
-        self.metrics.set_table(table.len(), skipped.len());
+        self.metrics
+            .set_table(table.len(), skipped.len() + more_skipped);
+        self.metrics.set_scan_incomplete(limit.is_some());
+        let limit = limit.map(|limit| {
+            format!("not all of the TFTP root is read: {limit}; files that were not seen stay as they were; remove files or symlinks")
+        });
+        let more = (more_skipped > 0)
+            .then(|| format!("{more_skipped} more paths are not served over TFTP"));
+        let general: Vec<_> = limit.into_iter().chain(more).collect();
+        for sentence in general.iter().filter(|new| !self.general.contains(new)) {
+            warn!(root = %root.display(), "{sentence}");
+        }
         for file in skipped.difference(&self.skipped) {
             warn!(path = %file.path.display(), reason = file.reason, "not served over TFTP");
         }
-        if skipped != self.skipped {
+        if skipped != self.skipped || general != self.general {
             let sentences = skipped.iter().map(|file| {
                 format!(
                     "not served over TFTP: {}: {}",
@@ -109,9 +134,10 @@ impl TftpRoot {
                     file.reason
                 )
             });
-            *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) = sentences.collect();
+            *self.remarks.lock().unwrap_or_else(PoisonError::into_inner) =
+                general.iter().cloned().chain(sentences).collect();
         }
-        self.skipped = skipped;
+        (self.skipped, self.general) = (skipped, general);
         let is_changed = !table.is_same_as(&previous);
         let files = table.len();
         let took_ms = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
@@ -156,7 +182,13 @@ mod tests {
         fs::write(&file, "").unwrap();
         let metrics = Metrics::register(&mut Registry::default());
         let log = crate::logs::capture(|| {
-            let mut root = TftpRoot::open(Some(dir.path()), metrics, Remarks::default()).unwrap();
+            let mut root = TftpRoot::open(
+                Some(dir.path()),
+                Activity::default(),
+                metrics,
+                Remarks::default(),
+            )
+            .unwrap();
             for len in 1..10 {
                 fs::write(&file, "x".repeat(len)).unwrap();
                 root.read(dir.path()).unwrap();
@@ -170,9 +202,19 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("ipxe.efi"), "one").unwrap();
         let metrics = Metrics::register(&mut Registry::default());
-        let mut root = TftpRoot::open(Some(dir.path()), metrics, Remarks::default()).unwrap();
+        let mut root = TftpRoot::open(
+            Some(dir.path()),
+            Activity::default(),
+            metrics,
+            Remarks::default(),
+        )
+        .unwrap();
         let (_, opened) = root.logged.clone().expect("the first table is logged");
-        let scan = |root: &TftpRoot| Table::scan(dir.path(), &root.table.load_full()).unwrap().0;
+        let scan = |root: &TftpRoot| {
+            Table::scan(dir.path(), &root.table.load_full(), &root.activity)
+                .unwrap()
+                .table
+        };
 
         let later = opened + 2 * LOG_INTERVAL;
         fs::write(dir.path().join("ipxe.efi"), "other content").unwrap();

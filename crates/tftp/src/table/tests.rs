@@ -1,12 +1,16 @@
 use super::*;
 use crate::content::{Content, Reader};
 use crate::packet::DATA_HEADER;
+use files::{Activity, Limits};
 use std::fs;
 use std::os::unix::fs::symlink;
 use std::path::Path;
+use std::time::Duration;
 
 fn scan(root: &Path) -> (Table, Vec<SkippedPath>) {
-    Table::scan(root, &Table::default()).unwrap()
+    let scan = Table::scan(root, &Table::default(), &Activity::default()).unwrap();
+    assert_eq!((scan.more_skipped, scan.limit), (0, None));
+    (scan.table, scan.skipped)
 }
 
 fn text(table: &Table, name: &str) -> Option<String> {
@@ -117,7 +121,14 @@ fn symlinks_inside_the_root_are_followed_and_others_are_reported() {
     symlink("..", folder.path().join("real/up")).unwrap();
     symlink("nowhere", folder.path().join("dangling")).unwrap();
     let (table, skipped) = scan(folder.path());
-    for name in ["link", "real/file", "absolute/file"] {
+    for name in [
+        "link",
+        "real/file",
+        "absolute/file",
+        "Absolute/FILE",
+        "real/up/link",
+        "real/up/absolute/up/real/file",
+    ] {
         assert_eq!(text(&table, name).as_deref(), Some("f"), "{name}");
     }
     assert_eq!(text(&table, "projected").as_deref(), Some("h"));
@@ -134,11 +145,7 @@ fn symlinks_inside_the_root_are_followed_and_others_are_reported() {
         .iter()
         .map(|skipped| skipped.path.file_name().unwrap().to_str().unwrap())
         .collect();
-    assert_eq!(
-        named,
-        ["up", "dangling", "leaves", "leaves-too", "up"],
-        "{skipped:?}"
-    );
+    assert_eq!(named, ["dangling", "leaves", "leaves-too"], "{skipped:?}");
 }
 
 #[test]
@@ -157,7 +164,8 @@ fn unchanged_files_stay_open_and_replaced_files_are_reopened() {
     let (first, _) = scan(folder.path());
     fs::write(folder.path().join("new"), "22").unwrap();
     fs::rename(folder.path().join("new"), folder.path().join("other")).unwrap();
-    let (second, _) = Table::scan(folder.path(), &first).unwrap();
+    let second = Table::scan(folder.path(), &first, &Activity::default()).unwrap();
+    let second = second.table;
     let is_kept = |name: &[u8]| Arc::ptr_eq(&first.files[name].file, &second.files[name].file);
     assert!(is_kept(b"same"));
     assert!(!is_kept(b"other"));
@@ -171,5 +179,65 @@ fn unchanged_files_stay_open_and_replaced_files_are_reopened() {
 
 #[test]
 fn a_missing_root_is_an_error() {
-    assert!(Table::scan(Path::new("/nonexistent/tftp"), &Table::default()).is_err());
+    let missing = Path::new("/nonexistent/tftp");
+    assert!(Table::scan(missing, &Table::default(), &Activity::default()).is_err());
+}
+
+#[test]
+fn directories_that_link_to_each_other_are_served_by_every_name() {
+    let folder = folder(&[]);
+    let names: Vec<_> = (0..12).map(|n| format!("d{n}")).collect();
+    for name in &names {
+        let dir = folder.path().join(name);
+        fs::create_dir(&dir).unwrap();
+        fs::write(dir.join("file"), name).unwrap();
+        for other in names.iter().filter(|other| *other != name) {
+            symlink(format!("../{other}"), dir.join(format!("to-{other}"))).unwrap();
+        }
+    }
+    let (table, skipped) = scan(folder.path());
+    assert_eq!((table.len(), skipped.len()), (12, 0));
+    for (name, file) in [
+        ("d3/file", "d3"),
+        ("d3/to-d4/file", "d4"),
+        ("d3/to-d4/to-d3/to-d11/file", "d11"),
+    ] {
+        assert_eq!(text(&table, name).as_deref(), Some(file), "{name}");
+    }
+    assert_eq!(text(&table, "d3/to-d3/file"), None);
+}
+
+#[test]
+fn files_beyond_a_limit_stay_served_and_the_limit_is_reported() {
+    let folder = folder(&[("a", "a"), ("b", "b"), ("c", "c"), ("d", "d")]);
+    let (first, _) = scan(folder.path());
+    let limits = Limits {
+        directories: 10,
+        depth: 2,
+        entries: 100,
+        files: 3,
+        problems: 1,
+        time: Duration::from_mins(1),
+    };
+    let scan = |previous: &Table| {
+        Table::scan_within(limits, folder.path(), previous, &Activity::default()).unwrap()
+    };
+    fs::remove_file(folder.path().join("a")).unwrap();
+    fs::write(folder.path().join("e"), "e").unwrap();
+    let second = scan(&first);
+    assert_eq!(second.limit.as_deref(), Some("more than 3 files"));
+    let mut names: Vec<_> = second.table.names().map(<[u8]>::to_vec).collect();
+    names.sort();
+    assert_eq!(names, [b"b", b"c", b"d"]);
+    fs::remove_file(folder.path().join("b")).unwrap();
+    fs::remove_file(folder.path().join("c")).unwrap();
+    symlink("nowhere", folder.path().join("f")).unwrap();
+    symlink("nowhere", folder.path().join("g")).unwrap();
+    let third = scan(&second.table);
+    assert_eq!((third.skipped.len(), third.more_skipped), (1, 1));
+    assert_eq!(
+        third.limit.as_deref(),
+        Some("more than 1 paths can't be read")
+    );
+    assert!(third.table.files.contains_key(&b"e"[..]));
 }

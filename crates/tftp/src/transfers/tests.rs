@@ -214,7 +214,12 @@ fn truncating_a_file_fails_its_transfer_with_an_error() {
     // Larger than files that are kept in memory.
     let path = folder.path().join("large");
     cut(&path, 5 << 20);
-    let (table, _) = Table::scan(folder.path(), &Table::default()).unwrap();
+    let scan = Table::scan(
+        folder.path(),
+        &Table::default(),
+        &files::Activity::default(),
+    );
+    let table = scan.unwrap().table;
     let mut world = World::of(table);
     assert_eq!(
         world.say(

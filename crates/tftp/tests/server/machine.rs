@@ -29,7 +29,8 @@ impl Drop for Stop<'_> {
 pub(crate) fn library(file: &[u8]) -> Library {
     let root = tempfile::tempdir().unwrap();
     std::fs::write(root.path().join("file"), file).unwrap();
-    let (table, _) = Table::scan(root.path(), &Table::default()).unwrap();
+    let scan = Table::scan(root.path(), &Table::default(), &files::Activity::default());
+    let table = scan.unwrap().table;
     Library {
         table: Arc::new(ArcSwap::from_pointee(table)),
         bootstrap: Arc::new(|_| String::new()),

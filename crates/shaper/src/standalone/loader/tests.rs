@@ -1,21 +1,24 @@
 use std::fs;
 
 use boot::catalog::guard::Limits;
+use files::Activity;
 use manifests::Follow;
 
 use super::*;
 use crate::logs::capture;
 use crate::standalone::last_good::UnsavedGauge;
+use crate::state_dir::StateDir;
 
 #[test]
 fn a_small_folder_that_loses_all_profiles_is_a_warning() {
     let (dir, state) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
     let registry = &mut Registry::default();
-    let confirmations = Confirmations::new(Follow::new(dir.path()).waker());
+    let confirmations = Confirmations::new(Follow::new(dir.path(), Activity::default()).waker());
+    let state_dir = StateDir::open(state.path()).unwrap();
     let mut loader = Loader::new(
         Folder::new(dir.path(), Limits::default()),
         LastGoodCopy::new(state.path(), dir.path(), UnsavedGauge::register(registry)),
-        ConfigIds::open(state.path()).unwrap(),
+        ConfigIds::open(&state_dir).unwrap(),
         Arc::new(SharedCatalog::new(Catalog::new())),
         LoadMetrics::register(registry),
         Arc::default(),
