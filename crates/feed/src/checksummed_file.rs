@@ -9,6 +9,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
+use files::{Symlinks, open_regular};
 use prost::Message;
 
 /// The largest file that is read: room for more than a million objects.
@@ -41,7 +42,7 @@ pub(crate) struct Writer<W> {
 /// exist.
 pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
     let mut bytes = Vec::new();
-    match File::open(path) {
+    match open_regular(path, Symlinks::Refuse) {
         Ok(file) => file.take(MAX_BYTES).read_to_end(&mut bytes)?,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),

@@ -259,4 +259,24 @@ mod tests {
             );
         }
     }
+
+    #[test]
+    fn a_copy_that_is_a_symlink_or_a_pipe_is_not_read() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = FolderCopy::new(directory.path(), Path::new("/srv/boot"));
+        copy.write(&files()).unwrap();
+        let aside = directory.path().join("aside");
+        fs::rename(copy.path(), &aside).unwrap();
+        std::os::unix::fs::symlink(&aside, copy.path()).unwrap();
+        assert!(matches!(copy.read(), Err(CopyError::Unreadable(_))));
+        fs::remove_file(copy.path()).unwrap();
+        let made = std::process::Command::new("mkfifo")
+            .arg(copy.path())
+            .status();
+        assert!(made.unwrap().success());
+        assert!(matches!(copy.read(), Err(CopyError::Unreadable(_))));
+        // Writing replaces what is there, and does not follow it.
+        copy.write(&files()).unwrap();
+        assert_eq!(copy.read().unwrap().unwrap(), files());
+    }
 }

@@ -18,9 +18,8 @@ use crate::guard::GuardArgs;
 use crate::listeners::HttpArgs;
 use crate::metrics;
 use crate::role::{self, Role};
+use crate::state_dir::StateDir;
 use crate::warnings::{self, Warnings};
-
-use state::StateDir;
 
 /// Answer machines from the catalog that controllers feed it, without Kubernetes
 ///
@@ -118,6 +117,9 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let warnings = Arc::new(Warnings::default());
     role.add_part(replica.clone());
     role.add_part(warnings.clone());
+    if let Some(state) = &state {
+        role.add_part(Arc::new(state.part()));
+    }
     role.reload_certificates(&tls);
     if let Some(https) = listeners.tls() {
         role.reload_certificates(&https);

@@ -6,17 +6,20 @@
 //! branch is checked out, and a machine that is installing must find its configs again.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fs::{self, File, TryLockError};
-use std::io::Write;
-use std::os::unix::fs::{DirBuilderExt, PermissionsExt};
+use std::fs::{self, File};
+use std::io::{Read, Write};
+use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use boot::{ConfigName, ObjectKey, Profile};
+use files::{Symlinks, open_regular};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
+
+use crate::state_dir::StateDir;
 
 /// The ids of all configs of all Profiles.
 pub struct ConfigIds {
@@ -26,8 +29,6 @@ pub struct ConfigIds {
     deleted: DeletionTimes,
     /// The contents of the file on disk, if known.
     saved: Option<(Ids, DeletionTimes)>,
-    /// The lock of the state directory, held until the process ends.
-    _lock: File,
 }
 
 /// Ids by `namespace/name` of the Profile, then by name of the config.
@@ -48,38 +49,15 @@ struct OnDisk {
 }
 
 impl ConfigIds {
-    /// Opens the state directory and creates it if it does not exist.
-    pub fn open(directory: &Path) -> anyhow::Result<Self> {
-        let shown = directory.display();
-        fs::DirBuilder::new()
-            .recursive(true)
-            .mode(0o700)
-            .create(directory)
-            .with_context(|| {
-                format!("can't create the state directory {shown}; choose another with --state-dir, or set StateDirectory=shaper in the systemd unit")
-            })?;
-        let lock = directory.join("lock");
-        let lock = File::create(&lock).with_context(|| {
-            format!("can't write to the state directory {shown}; choose another with --state-dir, or set StateDirectory=shaper in the systemd unit")
-        })?;
-        match lock.try_lock() {
-            Ok(()) => {}
-            Err(TryLockError::WouldBlock) => bail!(
-                "another shaper uses the state directory {shown}; choose another with --state-dir"
-            ),
-            Err(TryLockError::Error(error)) => {
-                return Err(error)
-                    .with_context(|| format!("can't lock the state directory {shown}"));
-            }
-        }
-        let path = directory.join("config-ids.json");
+    /// Reads the ids in the state directory.
+    pub(crate) fn open(state: &StateDir) -> anyhow::Result<Self> {
+        let path = state.path().join("config-ids.json");
         let (ids, deleted) = read(&path)?;
         Ok(Self {
             path,
             saved: Some((ids.clone(), deleted.clone())),
             ids,
             deleted,
-            _lock: lock,
         })
     }
 
@@ -180,11 +158,14 @@ fn unix_seconds() -> u64 {
 
 fn read(path: &Path) -> anyhow::Result<(Ids, DeletionTimes)> {
     let shown = path.display();
-    let text = match fs::read(path) {
-        Ok(text) => text,
+    let mut text = Vec::new();
+    let read =
+        open_regular(path, Symlinks::Refuse).and_then(|mut file| file.read_to_end(&mut text));
+    match read {
+        Ok(_) => {}
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(error) => return Err(error).with_context(|| format!("can't read {shown}")),
-    };
+    }
     let parsed: OnDisk = serde_json::from_slice(&text)
         .with_context(|| format!("{shown} is damaged; restore it, or remove it to give all configs new ids (machines that are installing now must boot again)"))?;
     if parsed.version != 1 {
@@ -261,14 +242,15 @@ mod tests {
     #[test]
     fn an_id_is_served_once_it_is_on_disk_and_survives_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        let state = StateDir::open(directory.path()).unwrap();
+        let mut ids = ConfigIds::open(&state).unwrap();
         ids.assign(&profile(&["a", "b"]));
         assert!(ids.saved_ids(&profile(&["a", "b"])).is_empty());
         ids.save().unwrap();
         let before = ids.saved_ids(&profile(&["a", "b"]));
         assert_eq!(before.len(), 2);
         drop(ids);
-        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        let mut ids = ConfigIds::open(&state).unwrap();
         ids.assign(&profile(&["a", "b"]));
         assert_eq!(ids.saved_ids(&profile(&["a", "b"])), before);
     }
@@ -276,7 +258,8 @@ mod tests {
     #[test]
     fn a_config_name_that_is_removed_and_returns_gets_a_new_id() {
         let directory = tempfile::tempdir().unwrap();
-        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        let state = StateDir::open(directory.path()).unwrap();
+        let mut ids = ConfigIds::open(&state).unwrap();
         ids.assign(&profile(&["a", "b"]));
         ids.save().unwrap();
         let before = ids.saved_ids(&profile(&["a", "b"]));
@@ -295,14 +278,15 @@ mod tests {
     #[test]
     fn a_deleted_profile_keeps_its_ids_for_a_while_even_over_a_restart() {
         let directory = tempfile::tempdir().unwrap();
-        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        let state = StateDir::open(directory.path()).unwrap();
+        let mut ids = ConfigIds::open(&state).unwrap();
         ids.assign(&profile(&["a"]));
         ids.save().unwrap();
         let before = ids.saved_ids(&profile(&["a"]));
         ids.forget(&profile(&[]).key);
         ids.save().unwrap();
         drop(ids);
-        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        let mut ids = ConfigIds::open(&state).unwrap();
         ids.keep_only(&BTreeSet::new());
         assert_eq!(ids.saved_ids_of_rejected(&profile(&[]).key), before);
         ids.assign(&profile(&["a"]));
@@ -326,7 +310,8 @@ mod tests {
             "default/p": { "a": id, "b": own }, "other/p": { "a": id },
         } });
         fs::write(directory.path().join("config-ids.json"), file.to_string()).unwrap();
-        let mut ids = ConfigIds::open(directory.path()).unwrap();
+        let state = StateDir::open(directory.path()).unwrap();
+        let mut ids = ConfigIds::open(&state).unwrap();
         ids.assign(&profile(&["a", "b"]));
         ids.save().unwrap();
         let after = ids.saved_ids(&profile(&["a", "b"]));
@@ -335,20 +320,28 @@ mod tests {
     }
 
     #[test]
-    fn two_processes_do_not_share_a_state_directory() {
-        let directory = tempfile::tempdir().unwrap();
-        let _first = ConfigIds::open(directory.path()).unwrap();
-        let error = ConfigIds::open(directory.path()).err().unwrap();
-        assert!(error.to_string().contains("another shaper"), "{error}");
-    }
-
-    #[test]
     fn a_damaged_file_is_reported_and_not_changed() {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("config-ids.json");
         fs::write(&path, "{").unwrap();
-        let error = format!("{:#}", ConfigIds::open(directory.path()).err().unwrap());
+        let state = StateDir::open(directory.path()).unwrap();
+        let error = format!("{:#}", ConfigIds::open(&state).err().unwrap());
         assert!(error.contains("config-ids.json is damaged"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"{");
+    }
+
+    #[test]
+    fn ids_behind_a_symlink_are_not_read() {
+        let (directory, outside) = (tempfile::tempdir().unwrap(), tempfile::tempdir().unwrap());
+        let theirs = outside.path().join("theirs.json");
+        fs::write(&theirs, r#"{"version": 1, "profiles": {}}"#).unwrap();
+        let path = directory.path().join("config-ids.json");
+        std::os::unix::fs::symlink(theirs, path).unwrap();
+        let state = StateDir::open(directory.path()).unwrap();
+        let error = format!("{:#}", ConfigIds::open(&state).err().unwrap());
+        assert!(
+            error.contains("config-ids.json: it is a symlink"),
+            "{error}"
+        );
     }
 }

@@ -22,6 +22,8 @@ use crate::guard::GuardArgs;
 use crate::ids::ConfigIds;
 use crate::listeners::HttpArgs;
 use crate::role::{self, Role};
+use crate::stall::StallWatch;
+use crate::state_dir::StateDir;
 use crate::tftp::{HttpServer, Tftp, TftpArgs};
 use crate::warnings::{self, Warnings};
 use manifests::{Folder, Follow};
@@ -76,7 +78,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         Some(directory) => directory,
         None => default_state_dir(|name| std::env::var_os(name))?,
     };
-    let ids = ConfigIds::open(&state_dir)?;
+    let state = StateDir::open(&state_dir)?;
+    let ids = ConfigIds::open(&state)?;
     let mut role = Role::start(Duration::from_secs(args.lameduck))?;
     let stop = role.stop().clone();
 
@@ -106,21 +109,34 @@ async fn serve(args: Args) -> anyhow::Result<()> {
     let https_listen = listeners.https_listen.map(tracing::field::display);
     info!(%http_listen, https_listen, %admin_listen, tftp_listen = tftp_listen.map(tracing::field::display), "listening");
 
-    let follow = Follow::new(&args.dir);
+    let folder = Folder::new(&args.dir, args.guard.limits());
+    let stalls = StallWatch::spawn(
+        "the folder",
+        folder.activity().clone(),
+        folder_metrics.load.read_stalled(),
+    )?;
+    let follow = Follow::new(&args.dir, folder.activity().clone());
+    let waker = follow.waker();
+    role.reload_with(move || waker.wake());
     let warnings = Arc::new(Warnings::default());
     let confirmations = Arc::new(Confirmations::new(follow.waker()));
     role.add_part(Arc::new(folder_metrics.load.clone()));
     role.add_part(remarks.clone());
+    role.add_part(stalls);
+    role.add_part(Arc::new(state.part()));
     role.add_part(tftp_remarks);
+    if let Some(tftp) = &tftp {
+        tftp.add_to(&mut role);
+    }
     role.add_part(confirmations.clone());
     role.add_part(warnings.clone());
     role.add_part(Arc::new(folder_metrics.unsaved.clone()));
     if let Some(https) = listeners.tls() {
         role.reload_certificates(&https);
     }
-    let last_good = LastGoodCopy::new(&state_dir, &args.dir, folder_metrics.unsaved);
+    let last_good = LastGoodCopy::new(state.path(), &args.dir, folder_metrics.unsaved);
     let loader = Loader::new(
-        Folder::new(&args.dir, args.guard.limits()),
+        folder,
         last_good,
         ids,
         shared,
@@ -172,7 +188,7 @@ fn spawn_loader(
         .spawn(move || {
             // End the process with this thread: without it, the catalog would become outdated.
             let _ended = ended;
-            let loaded = loader.load();
+            let loaded = loader.load_all();
             boot.set_synced();
             banner.print(&loaded);
             loop {

@@ -1,11 +1,11 @@
 //! Reads and validates the files of a certificate directory.
 
-use std::fs::File;
 use std::io::{self, Read};
 use std::path::Path;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use files::{Symlinks, open_regular};
 use rustls::RootCertStore;
 use rustls::pki_types::pem::PemObject;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -141,7 +141,8 @@ fn read(path: &Path, file: &'static str) -> Result<Vec<u8>, MaterialError> {
         .map_or(0, |(_, limit)| *limit);
     let unreadable = |source| MaterialError::Unreadable { file, source };
     let mut bytes = Vec::new();
-    File::open(path)
+    // The kubelet's files are symlinks.
+    open_regular(path, Symlinks::Follow)
         .map_err(unreadable)?
         .take(limit + 1)
         .read_to_end(&mut bytes)
