@@ -13,6 +13,7 @@ use std::borrow::Cow;
 use std::fmt::Write;
 use std::sync::Arc;
 
+use boot::printable::is_printable;
 use boot::{Catalog, ConfigName, ExtrinsicLabels, Profile, Subject, render};
 use uuid::Uuid;
 
@@ -128,7 +129,6 @@ fn nocloud_config<'p>(profile: &'p Profile, file: &str) -> Option<&'p ConfigName
 /// Builds the default `meta-data` of a Profile that has no such config. `NoCloud` requires one: its
 /// instance-id tells a first boot from later ones.
 fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
-    let quoted = |text: &str| serde_json::Value::from(text).to_string();
     let instance = ["uuid", "serial", "mac"]
         .iter()
         .find_map(|identity| subject.label(identity))
@@ -142,6 +142,22 @@ fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
         ..Answer::text(ROUTE, text)
     }
     .with_subject(subject)
+}
+
+/// Quotes a text for YAML and JSON. Escapes everything that is not printable: YAML forbids some of it
+/// (YAML 1.2.2, 5.1), and the file is shown on terminals.
+fn quoted(text: &str) -> String {
+    let json = serde_json::Value::from(text).to_string();
+    let mut quoted = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_printable(c) {
+            quoted.push(c);
+        } else {
+            // All of these characters are in the basic plane.
+            write!(quoted, "\\u{:04x}", u32::from(c)).expect("a String takes all text");
+        }
+    }
+    quoted
 }
 
 impl<'a> ConfigPath<'a> {
@@ -166,5 +182,22 @@ impl<'a> ConfigPath<'a> {
             labels: labels.unwrap_or(query),
             file,
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_quoted_text_is_printable_and_reads_back_the_same() {
+        let hostile = "a\"b\\\n\u{1b}\u{7f}\u{9b}\u{202e}\u{2028}ä";
+        let quoted = quoted(hostile);
+        assert!(quoted.chars().all(is_printable), "{quoted:?}");
+        assert_eq!(serde_json::from_str::<String>(&quoted).unwrap(), hostile);
+        assert!(
+            quoted.ends_with("\\u007f\\u009b\\u202e\\u2028ä\""),
+            "{quoted}"
+        );
     }
 }

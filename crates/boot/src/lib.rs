@@ -24,6 +24,7 @@ pub mod identity;
 mod intern;
 pub mod name;
 pub mod nearest;
+pub mod printable;
 pub mod profile;
 pub mod query;
 pub mod rejected;

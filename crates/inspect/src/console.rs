@@ -2,6 +2,11 @@
 
 use std::io::{self, IsTerminal, Write};
 
+use boot::printable::is_printable;
+
+/// The codes of [`Style`], and the one that ends them.
+const STYLES: [&str; 7] = ["0", "1", "2", "1;31", "1;32", "1;33", "1;34"];
+
 /// Whether text is coloured.
 #[derive(Clone, Copy, Debug)]
 pub struct Style {
@@ -66,7 +71,69 @@ impl Style {
 }
 
 /// Writes to standard output. A closed pipe, as with `| head`, is not an error.
+///
+/// Nothing in the text controls the terminal, but for the colours of [`Style`].
 pub fn print(text: &str) -> io::Result<()> {
+    write(&without_controls(text))
+}
+
+/// Writes JSON to standard output, with characters that are not printable escaped.
+pub fn print_json(json: &str) -> io::Result<()> {
+    let mut escaped = String::with_capacity(json.len());
+    for c in json.chars() {
+        if is_printable(c) || c == '\n' {
+            escaped.push(c);
+        } else {
+            // Outside of strings there are none, and all are in the basic plane.
+            escaped.push_str(&format!("\\u{:04x}", u32::from(c)));
+        }
+    }
+    write(&escaped)
+}
+
+/// Writes a rendered text to standard output: byte for byte to a file or a pipe, without control
+/// characters to a terminal.
+pub fn print_rendered(text: &str) -> io::Result<()> {
+    if io::stdout().is_terminal() {
+        print(text)
+    } else {
+        write(text)
+    }
+}
+
+/// Writes a line to standard error, after the program's name.
+pub fn note(text: impl std::fmt::Display) {
+    eprintln!("shaper: {}", without_controls(&text.to_string()));
+}
+
+/// Replaces characters that are not printable, except line breaks, tabs and the colours of [`Style`].
+fn without_controls(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut rest = text;
+    while let Some(c) = rest.chars().next() {
+        let colour = colour_len(rest);
+        if colour > 0 {
+            out.push_str(&rest[..colour]);
+            rest = &rest[colour..];
+            continue;
+        }
+        let is_kept = is_printable(c) || matches!(c, '\n' | '\t');
+        out.push(if is_kept { c } else { '\u{fffd}' });
+        rest = &rest[c.len_utf8()..];
+    }
+    out
+}
+
+/// Returns the length of the colour code at the start of a text, or 0.
+fn colour_len(text: &str) -> usize {
+    let code = text.strip_prefix("\x1b[").and_then(|rest| {
+        let code = rest.split_once('m')?.0;
+        STYLES.contains(&code).then_some(code)
+    });
+    code.map_or(0, |code| "\x1b[m".len() + code.len())
+}
+
+fn write(text: &str) -> io::Result<()> {
     let mut out = io::stdout().lock();
     match out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
@@ -80,7 +147,7 @@ pub fn harmless(text: &str) -> String {
         .map(|c| {
             if c == '\t' {
                 ' '
-            } else if c.is_control() {
+            } else if !is_printable(c) {
                 '\u{fffd}'
             } else {
                 c
@@ -95,5 +162,26 @@ pub fn count(n: usize, noun: &str) -> String {
         format!("1 {noun}")
     } else {
         format!("{n} {noun}s")
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_colours_of_the_style_reach_the_terminal() {
+        let painted = Style { is_coloured: true }.error("error");
+        assert_eq!(without_controls(&painted), painted);
+        for (text, shown) in [
+            ("a\n\tb", "a\n\tb"),
+            ("\x1b[2J", "\u{fffd}[2J"),
+            ("\x1b]0;title\x07", "\u{fffd}]0;title\u{fffd}"),
+            ("\u{9b}2J\x7f\u{202e}", "\u{fffd}2J\u{fffd}\u{fffd}"),
+            ("\x1b[", "\u{fffd}["),
+            ("\x1b[5mblink", "\u{fffd}[5mblink"),
+        ] {
+            assert_eq!(without_controls(text), shown, "{text:?}");
+        }
     }
 }

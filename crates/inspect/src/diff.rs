@@ -93,19 +93,19 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
     };
     let new = aged(&load::catalog(new_path, OnInvalid::Refuse)?, &old);
     if let Some(note) = moved(&old, &new) {
-        eprintln!("shaper: {note}");
+        console::note(note);
     }
     let diff = Diff::between(
         &old,
         &new,
         (!args.extrinsic.is_empty()).then_some(&extrinsic),
     );
-    let text = match args.output {
-        Format::Text => text::write(&diff, Style::of_stdout()),
-        Format::Markdown => markdown::write(&diff),
-        Format::Json => json(&diff),
-    };
-    console::print(&text).context("can't print")?;
+    match args.output {
+        Format::Text => console::print(&text::write(&diff, Style::of_stdout())),
+        Format::Markdown => console::print(&markdown::write(&diff)),
+        Format::Json => console::print_json(&json(&diff)),
+    }
+    .context("can't print")?;
     Ok(if args.exit_code && !diff.is_empty() {
         ExitCode::from(1)
     } else {

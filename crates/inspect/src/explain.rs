@@ -100,7 +100,7 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         None => explain_folder(args)?,
     };
     for note in &answer.notes {
-        eprintln!("shaper: {}", console::harmless(note));
+        console::note(note);
     }
     let boots = answer.explanation["outcome"]["answer"] == "boots";
     let mut failed = !boots;
@@ -114,20 +114,22 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
                     .map_or(Value::Null, |text| text.as_str().into());
                 if let Err(error) = text {
                     failed = true;
-                    eprintln!("shaper: {error}");
+                    console::note(error);
                 }
             }
-            serde_json::to_string_pretty(&explanation)? + "\n"
+            console::print_json(&(serde_json::to_string_pretty(&explanation)? + "\n"))
         }
-        (Format::Text, Some(Ok(text))) => text,
+        (Format::Text, Some(Ok(text))) => console::print_rendered(&text),
         (Format::Text, Some(Err(error))) => {
             failed = true;
-            eprintln!("shaper: {error}");
-            String::new()
+            console::note(error);
+            Ok(())
         }
-        (Format::Text, None) => text::write(&answer.explanation, Style::of_stdout()),
+        (Format::Text, None) => {
+            console::print(&text::write(&answer.explanation, Style::of_stdout()))
+        }
     };
-    console::print(&out).context("can't print")?;
+    out.context("can't print")?;
     Ok(if failed {
         ExitCode::from(1)
     } else {

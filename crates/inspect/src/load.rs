@@ -7,7 +7,7 @@ use anyhow::bail;
 use boot::{Catalog, Change};
 use review::Severity;
 
-use crate::console::count;
+use crate::console::{self, count};
 use manifests::{Batch, Progress};
 
 /// What to do about invalid objects.
@@ -57,10 +57,10 @@ pub(crate) fn catalog(path: &Path, on_invalid: OnInvalid) -> anyhow::Result<Cata
             }
             OnInvalid::LeaveOut | OnInvalid::Refuse => "and the invalid objects are left out",
         };
-        eprintln!(
-            "shaper: {shown} has {}, {what}; run `shaper validate {shown}` to see all; the first is: {first}",
+        console::note(format_args!(
+            "{shown} has {}, {what}; run `shaper validate {shown}` to see all; the first is: {first}",
             count(errors, "error")
-        );
+        ));
     }
     let mut catalog = batch.catalog;
     if on_invalid == OnInvalid::Wait {

@@ -76,12 +76,12 @@ pub fn run(args: &Args) -> anyhow::Result<ExitCode> {
         batch: &batch,
         is_strict: args.strict,
     };
-    let text = match args.output {
-        Format::Text => text::write(&report, Style::of_stdout()),
-        Format::Json => json::write(&report),
-        Format::Sarif => sarif::write(&report),
-    };
-    console::print(&text).context("can't print")?;
+    match args.output {
+        Format::Text => console::print(&text::write(&report, Style::of_stdout())),
+        Format::Json => console::print_json(&json::write(&report)),
+        Format::Sarif => console::print_json(&sarif::write(&report)),
+    }
+    .context("can't print")?;
     Ok(if report.errors() > 0 {
         ExitCode::from(1)
     } else {

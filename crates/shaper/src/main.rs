@@ -3,7 +3,7 @@
 use std::process::ExitCode;
 
 use clap::{CommandFactory, Parser};
-use inspect::{diff, explain, validate};
+use inspect::{console, diff, explain, validate};
 use shaper::cli::{Cli, Command};
 use shaper::{api, controller, logs, manual, partition, registration, standalone, tftp, webhook};
 
@@ -21,7 +21,7 @@ fn main() -> ExitCode {
     // Flush the log first, so that the reason is the last line.
     drop(log);
     ended.unwrap_or_else(|error| {
-        eprintln!("shaper: {error:#}");
+        console::note(format_args!("{error:#}"));
         if is_check {
             ExitCode::from(CHECK_FAILED)
         } else {

@@ -64,7 +64,10 @@ fn one(out: &mut String, report: &Report<'_>, source: &Source, fault: &Fault, st
     let (arrow, bar) = (style.mark("-->"), style.mark("|"));
     let pad = " ".repeat(width);
     let Some(spot) = fault.spot else {
-        put(out, format_args!("{pad}{arrow} {}\n", source.name));
+        put(
+            out,
+            format_args!("{pad}{arrow} {}\n", harmless(&source.name)),
+        );
         return help(out, &pad, fault, style);
     };
     let line = source
@@ -80,7 +83,11 @@ fn one(out: &mut String, report: &Report<'_>, source: &Source, fault: &Fault, st
     };
     put(
         out,
-        format_args!("{pad}{arrow} {}:{}:{start}\n", source.name, spot.line),
+        format_args!(
+            "{pad}{arrow} {}:{}:{start}\n",
+            harmless(&source.name),
+            spot.line
+        ),
     );
     if let Some(line) = line {
         let (shown, start, end) = window(line, start, end);

@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime};
 
 use boot::ObjectKey;
 use boot::bytes::differing;
+use boot::printable::is_printable;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -21,7 +22,8 @@ pub(super) struct Json;
 /// Appends the fields of one event.
 struct Fields<'a>(&'a mut String);
 
-/// Escapes what is written to it as the content of a JSON string (RFC 8259, section 7).
+/// Escapes what is written to it as the content of a JSON string (RFC 8259, section 7), and all
+/// characters that are not printable: logs are read on terminals.
 struct Escaped<'a>(&'a mut String);
 
 impl<S, N> FormatEvent<S, N> for Json
@@ -141,7 +143,8 @@ fn timestamp(out: &mut String, now: SystemTime) {
     out.push('Z');
 }
 
-/// The escape letter of each byte that must be escaped, else 0.
+/// The escape letter of each byte that must be escaped, else 0. A byte of a character beyond ASCII
+/// has [`BEYOND_ASCII`].
 static ESCAPES: [u8; 256] = {
     let mut escapes = [0; 256];
     let mut byte = 0;
@@ -152,18 +155,30 @@ static ESCAPES: [u8; 256] = {
     escapes[b'"' as usize] = b'"';
     escapes[b'\\' as usize] = b'\\';
     escapes[b'\n' as usize] = b'n';
+    escapes[0x7f] = b'u';
+    let mut byte = 0x80;
+    while byte < 0x100 {
+        escapes[byte] = BEYOND_ASCII;
+        byte += 1;
+    }
     escapes
 };
 
-/// Whether any byte must be escaped. Checks eight bytes at a time.
+/// Marks bytes that may belong to a character that must be escaped.
+const BEYOND_ASCII: u8 = 1;
+
+/// Whether any byte must be escaped, or may belong to a character that must. Checks eight bytes at a
+/// time.
 fn must_escape(text: &[u8]) -> bool {
     let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
     // Sets the highest bit of each byte that must be escaped.
     let special = |eight: [u8; 8]| {
         let eight = u64::from_ne_bytes(eight);
         // The addition can't carry into the next byte.
-        let is_printed = ((eight & all(0x7f)) + all(0x80 - 0x20)) | eight;
-        !(differing(eight, b'"') & differing(eight, b'\\') & is_printed) & all(0x80)
+        let is_printed = (eight & all(0x7f)) + all(0x80 - 0x20);
+        let plain =
+            differing(eight, b'"') & differing(eight, b'\\') & differing(eight, 0x7f) & is_printed;
+        (!plain | eight) & all(0x80)
     };
     match text.last_chunk() {
         // The last chunk may overlap the one before.
@@ -249,14 +264,21 @@ impl Escaped<'_> {
             .bytes()
             .position(|byte| ESCAPES[usize::from(byte)] != 0)
         {
-            self.0.push_str(&rest[..at]);
-            let byte = rest.as_bytes()[at];
-            self.0.push('\\');
-            self.0.push(char::from(ESCAPES[usize::from(byte)]));
-            if ESCAPES[usize::from(byte)] == b'u' {
-                let _ = write!(self.0, "{byte:04x}");
+            let (before, from) = rest.split_at(at);
+            self.0.push_str(before);
+            let Some(c) = from.chars().next() else { return };
+            match ESCAPES[usize::from(from.as_bytes()[0])] {
+                BEYOND_ASCII if is_printable(c) => self.0.push(c),
+                // All of these characters are in the basic plane.
+                BEYOND_ASCII | b'u' => {
+                    let _ = write!(self.0, "\\u{:04x}", u32::from(c));
+                }
+                letter => {
+                    self.0.push('\\');
+                    self.0.push(char::from(letter));
+                }
             }
-            rest = &rest[at + 1..];
+            rest = &from[c.len_utf8()..];
         }
         self.0.push_str(rest);
     }
@@ -290,7 +312,7 @@ mod tests {
                     text[at] = byte;
                     assert_eq!(
                         must_escape(&text),
-                        matches!(byte, ..0x20 | b'"' | b'\\'),
+                        matches!(byte, ..0x20 | b'"' | b'\\' | 0x7f..),
                         "{byte} at {at} of {len}"
                     );
                 }
@@ -306,7 +328,7 @@ mod tests {
             "plain",
             "\"",
             "\\",
-            "a\"b\\c\nd\te\r\u{0}\u{1f}\u{7f}",
+            "a\"b\\c\nd\te\r\u{0}\u{1f}\u{7f}\u{9b}\u{202e}",
             "é\u{2028}\u{1f600}",
             "${x}</script>",
         ] {
@@ -321,6 +343,16 @@ mod tests {
                 (&"test".into(), &"INFO".into())
             );
         }
+    }
+
+    #[test]
+    fn characters_that_control_a_terminal_are_escaped() {
+        let hostile = "\u{7f}\u{9b}2J\u{202e}x\u{2066}\u{61c}ä";
+        let text = crate::logs::capture(|| tracing::info!(hostile, "test"));
+        assert!(
+            text.contains("\\u007f\\u009b2J\\u202ex\\u2066\\u061cä"),
+            "{text}"
+        );
     }
 
     /// An entry whose texts are all `hostile`.

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 use std::time::SystemTime;
 
+use boot::printable::is_printable;
 use tracing::field::{Field, Visit};
 use tracing::{Event, Level, Subscriber};
 use tracing_subscriber::fmt::format::Writer;
@@ -98,7 +99,7 @@ fn write_request(out: &mut String, entry: &api::LogEntry<'_>) -> fmt::Result {
 
 /// Quotes and escapes a value that would otherwise not be one word.
 fn quote(value: &str) -> Cow<'_, str> {
-    let is_word = |c: char| !c.is_whitespace() && !c.is_control() && c != '"';
+    let is_word = |c: char| !c.is_whitespace() && is_printable(c) && c != '"';
     if !value.is_empty() && value.chars().all(is_word) {
         value.into()
     } else {
@@ -106,9 +107,10 @@ fn quote(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes control characters, so that a machine can't add log lines or move the cursor.
+/// Escapes characters that are not printable, so that a machine can't add log lines, move the cursor
+/// or make a line read differently.
 fn escape_control(text: &str) -> Cow<'_, str> {
-    if text.chars().all(|c| !c.is_control()) {
+    if text.chars().all(is_printable) {
         text.into()
     } else {
         text.escape_debug().to_string().into()
@@ -233,10 +235,11 @@ mod tests {
         assert_eq!(text(&entry, true), format!("\x1b[0m{fields}"));
         (entry.uuid, entry.serial, entry.mac) = (None, Some("SN 1"), None);
         (entry.assignment, entry.by, entry.profile) = (None, None, None);
-        (entry.status, entry.reason) = (404, Some("no\x1b[2J"));
+        (entry.status, entry.reason) = (404, Some("no\x1b[2J\u{9b}\u{202e}"));
+        entry.serial = Some("SN\u{202e}1\u{7f}");
         assert_eq!(
             text(&entry, false),
-            " 404 ipxe serial=\"SN 1\" bytes=412 peer=192.0.2.7 took_us=85 request=1234-a: no\\u{1b}[2J\n"
+            " 404 ipxe serial=\"SN\\u{202e}1\\u{7f}\" bytes=412 peer=192.0.2.7 took_us=85 request=1234-a: no\\u{1b}[2J\\u{9b}\\u{202e}\n"
         );
     }
 

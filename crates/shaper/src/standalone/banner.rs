@@ -5,6 +5,7 @@ use std::net::{IpAddr, SocketAddr, UdpSocket};
 use std::path::PathBuf;
 
 use api::BaseUrl;
+use inspect::console::harmless;
 
 use super::loader::LoadSummary;
 use crate::admin::AdminAddress;
@@ -52,10 +53,13 @@ impl Banner {
         };
         let problems = match loaded.problems.len() {
             0 => String::new(),
-            1 => format!(", and one problem:\n  {}", loaded.problems[0]),
+            1 => format!(
+                ", and one problem:\n  {}",
+                harmless(&loaded.problems[0].to_string())
+            ),
             more => format!(
                 ", and {more} problems; the first:\n  {}",
-                loaded.problems[0]
+                harmless(&loaded.problems[0].to_string())
             ),
         };
         format!(
@@ -71,7 +75,7 @@ For dnsmasq, {before}:
 ",
             profiles = loaded.profiles,
             assignments = loaded.assignments,
-            dir = self.dir.display(),
+            dir = harmless(&self.dir.display().to_string()),
             admin = match &self.admin_listen {
                 AdminAddress::Tcp(address) => format!("http://{address}"),
                 AdminAddress::Unix(path) => {
