@@ -25,6 +25,7 @@ pub struct Metrics {
     pub(crate) connections_displaced: Counter,
     pub(crate) connections_refused: Counter,
     pub(crate) accept_errors: Counter,
+    pub(crate) log_lines_left_out: Counter,
 }
 
 #[derive(Clone, Debug, Hash, PartialEq, Eq, EncodeLabelSet)]
@@ -65,6 +66,7 @@ impl Metrics {
             connections_displaced: Counter::default(),
             connections_refused: Counter::default(),
             accept_errors: Counter::default(),
+            log_lines_left_out: Counter::default(),
         };
         for route in Route::ALL.map(Route::name) {
             drop(metrics.durations.get_or_create(&RouteLabels { route }));
@@ -127,6 +129,11 @@ impl Metrics {
             "accept_errors",
             "Failed accept calls, mostly because of a lack of file descriptors",
             metrics.accept_errors.clone(),
+        );
+        registry.register(
+            "log_lines_left_out",
+            "Refused requests without a line in the log, because there were too many",
+            metrics.log_lines_left_out.clone(),
         );
         metrics
     }

@@ -1,11 +1,14 @@
 //! The log line of each request.
 
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
 use boot::{ConfigName, MatchedBy, ObjectKey};
-use tracing::Level;
+use net::{LeftOut, LineLimit};
+use prometheus_client::metrics::counter::Counter;
 use tracing::level_filters::LevelFilter;
+use tracing::{Level, warn};
 
 use crate::answer::{Answer, Choice, Outcome};
 
@@ -70,10 +73,13 @@ pub(crate) struct RequestLogger {
     log: Arc<dyn RequestLog>,
     /// Read once at the start, because the log filter does not change.
     max_level: LevelFilter,
+    refused: Arc<LineLimit>,
+    /// Lines that [`LineLimit`] left out.
+    left_out: Counter,
 }
 
 impl RequestLogger {
-    pub(crate) fn new(log: Arc<dyn RequestLog>) -> Self {
+    pub(crate) fn new(log: Arc<dyn RequestLog>, left_out: Counter) -> Self {
         let levels = [
             (tracing::enabled!(Level::INFO), LevelFilter::INFO),
             (tracing::enabled!(Level::WARN), LevelFilter::WARN),
@@ -83,10 +89,16 @@ impl RequestLogger {
             .into_iter()
             .find_map(|(is_enabled, level)| is_enabled.then_some(level))
             .unwrap_or(LevelFilter::OFF);
-        Self { log, max_level }
+        Self {
+            log,
+            max_level,
+            refused: Arc::default(),
+            left_out,
+        }
     }
 
-    /// Logs one request.
+    /// Logs one request. Leaves out lines of refused requests beyond a rate, since strangers can cause
+    /// any number of them.
     pub(crate) fn log(
         &self,
         answer: &Answer<'_>,
@@ -102,9 +114,28 @@ impl RequestLogger {
             _ if answer.is_operator_error => (Level::WARN, "refused"),
             _ => (Level::INFO, "refused"),
         };
-        if level <= self.max_level {
+        if level > self.max_level {
+            return;
+        }
+        // Our own faults are always logged.
+        let is_limited = !matches!(answer.outcome, Outcome::Ok | Outcome::Broken);
+        let ip = || peer.parse().unwrap_or(IpAddr::V4(Ipv4Addr::UNSPECIFIED));
+        if is_limited && !self.refused.allows(ip()) {
+            self.left_out.inc();
+        } else {
             self.log
                 .write(&entry(at, level, message, answer, peer, request, took));
+        }
+    }
+
+    /// Logs how many lines were left out, if a report is due.
+    pub(crate) fn report_left_out(&self) {
+        if let Some(LeftOut { lines, over }) = self.refused.report() {
+            warn!(
+                lines,
+                seconds = over.as_secs(),
+                "more requests were refused than are logged; the metric http_requests counts them all"
+            );
         }
     }
 }

@@ -10,12 +10,14 @@ use std::net::SocketAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use net::{Connection, Connections, Handler, Listener, RequestIds, Stage, WhenFull};
 use tls::{PublicTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 use tokio::sync::mpsc;
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error};
 
@@ -64,6 +66,9 @@ struct ConnectionHandler {
 /// towards [`Limits::answer_bytes`].
 const SEND_BUFFER_BYTES: usize = 128 * 1024;
 
+/// How often to look for log lines that were left out.
+const LEFT_OUT_CHECK: Duration = Duration::from_secs(5);
+
 // === impl Server ===
 
 impl Server {
@@ -104,8 +109,8 @@ impl Server {
         let context = ServerContext {
             boot,
             tls,
+            logger: RequestLogger::new(log, metrics.log_lines_left_out.clone()),
             metrics,
-            logger: RequestLogger::new(log),
             limits,
             ids: RequestIds::new(),
         };
@@ -183,7 +188,9 @@ impl Server {
         }
         drop(running);
         // Nothing is ever sent: this returns when all threads have dropped their sender.
-        all_ended.recv().await;
+        while timeout(LEFT_OUT_CHECK, all_ended.recv()).await.is_err() {
+            self.context.logger.report_left_out();
+        }
         Ok(())
     }
 }

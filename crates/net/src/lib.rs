@@ -72,6 +72,7 @@
 mod accept_errors;
 mod connections;
 mod handshake;
+mod line_limit;
 mod listener;
 mod open_files;
 mod permits;
@@ -82,6 +83,7 @@ mod write_timeout;
 
 pub use connections::{Busy, Connection, Connections, Limits, NoRoom, Reserved, Stage, WhenFull};
 pub use handshake::ServerTls;
+pub use line_limit::{LeftOut, LineLimit};
 pub use listener::Listener;
 pub use open_files::raise_open_files;
 pub use permits::{Permit, Permits};
