@@ -75,6 +75,26 @@ const ALERTS: &[(&str, &str, &str)] = &[
         "a file of the folder is broken: `shaper validate` shows it",
     ),
     (
+        "shaper_manifest_read_stalled",
+        "> 0",
+        "a read does not return, most likely of a network file system; changes are not followed",
+    ),
+    (
+        "shaper_manifest_scan_incomplete",
+        "> 0",
+        "the folder exceeds a limit, which `/readyz?verbose` names; files beyond it are not followed",
+    ),
+    (
+        "shaper_tftp_read_stalled",
+        "> 0",
+        "a read does not return, most likely of a network file system; changes are not followed",
+    ),
+    (
+        "shaper_tftp_scan_incomplete",
+        "> 0",
+        "the TFTP root exceeds a limit, which `/readyz?verbose` names; files beyond it are not followed",
+    ),
+    (
         "shaper_manifest_rejected_objects",
         "> 0",
         "machines wait for an object of a broken file",
