@@ -209,14 +209,15 @@ impl Reading {
     /// reading it as YAML, a superset of JSON.
     fn json(&mut self, text: &str) -> Result<(), Fault> {
         let mut stream = serde_json::Deserializer::from_str(text).into_iter::<IgnoredAny>();
-        let mut start = 0;
+        let (mut start, mut above) = (0, 0);
         while let Some(value) = stream.next() {
             value.map_err(|error| {
                 let spot = Spot::new(error.line(), error.column()..error.column() + 1);
                 Fault::file(Some(spot), format!("not valid JSON: {error}"))
             })?;
             let end = stream.byte_offset();
-            self.yaml(&text[start..end], lines(&text.as_bytes()[..start]))?;
+            self.yaml(&text[start..end], above)?;
+            above += lines(&text.as_bytes()[start..end]);
             start = end;
         }
         Ok(())
