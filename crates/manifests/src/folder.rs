@@ -7,13 +7,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use boot::catalog::guard::{Guard, Hold, Limits, ObjectCounts, Verdict};
-use boot::{Change, ObjectRef, Partial, Rejected};
+use boot::{Assignment, Change, Labels, ObjectKey, ObjectRef, Partial, Rejected, SubjectSelectors};
 use files::{Activity, Listing, Symlinks, Unread, open_regular};
 use tracing::{info, warn};
 
 use super::Problem;
 use super::fault::Fault;
-use super::read::{self, Broken, Contents, MAX_FAULTS, MAX_FILE_BYTES, Object, Spots};
+use super::read::{self, Contents, MAX_FAULTS, MAX_FILE_BYTES, MAX_INVALID, Object, Room, Spots};
 use super::walk::{self, Stamp, walk};
 
 mod memory;
@@ -49,6 +49,8 @@ struct FolderLimits {
     walk: files::Limits,
     /// Maximum time to read files. The next scan reads the others.
     read_time: Duration,
+    /// Maximum number of invalid Assignments whose readable parts are kept.
+    invalid: usize,
 }
 
 /// The result of a scan.
@@ -94,6 +96,8 @@ struct Held {
     faults: Vec<Fault>,
     /// The readable parts of its objects while it is broken.
     partials: Vec<(Partial, Option<String>)>,
+    /// Invalid Assignments that are too many for their parts to be kept.
+    beyond: Vec<ObjectRef>,
 }
 
 type Served = HashMap<ObjectRef, (PathBuf, Object)>;
@@ -110,6 +114,7 @@ impl Folder {
             limits: FolderLimits {
                 walk: walk::LIMITS,
                 read_time: Duration::from_mins(1),
+                invalid: MAX_INVALID,
             },
             activity: Activity::default(),
             resume_at: None,
@@ -164,6 +169,7 @@ impl Folder {
     fn read_changed(&mut self, found: &Listing<Stamp>) -> Reads {
         let until = Instant::now() + self.limits.read_time;
         let mut kept: usize = self.files.values().map(|held| held.faults.len()).sum();
+        let mut invalid: usize = self.files.values().map(Held::invalid).sum();
         let mut reads = Reads::default();
         let start = self.resume_at.take().unwrap_or_default();
         // Files that change all the time must not keep the others from being read.
@@ -189,13 +195,18 @@ impl Folder {
             }
             let held = self.files.entry(path.clone()).or_default();
             kept -= held.faults.len();
-            let max_faults = if kept < MAX_KEPT_FAULTS {
-                MAX_FAULTS
-            } else {
-                1
+            invalid -= held.invalid();
+            let room = Room {
+                faults: if kept < MAX_KEPT_FAULTS {
+                    MAX_FAULTS
+                } else {
+                    1
+                },
+                invalid: self.limits.invalid.saturating_sub(invalid),
             };
-            held.load(path, max_faults, &self.activity);
+            held.load(path, room, &self.activity);
             kept += held.faults.len();
+            invalid += held.invalid();
             reads.read += 1;
         }
         reads
@@ -331,6 +342,12 @@ impl Folder {
                 if !chosen.contains_key(&name) {
                     rejected.entry(name).or_insert_with(|| Arc::new(object));
                 }
+            }
+            let is_unknown = |name: &&ObjectRef| !chosen.contains_key(*name);
+            let beyond = held.beyond.iter().filter(is_unknown).count();
+            if beyond > 0 {
+                let object = remainder(&file.to_string(), beyond);
+                rejected.insert(object.name(), Arc::new(object));
             }
         }
         rejected
@@ -492,16 +509,44 @@ impl Folder {
     }
 }
 
+/// Stands in for the invalid Assignments of a file that are too many to be kept. It matches every
+/// machine, and goes before valid defaults only: the machines that the file names must not fall to one.
+fn remainder(file: &str, count: usize) -> Rejected {
+    let assignment = Assignment {
+        key: ObjectKey::new("", file),
+        created: None,
+        labels: Labels::default(),
+        subjects: SubjectSelectors::default(),
+        profiles: Labels::default(),
+        priority: i32::MAX,
+    };
+    let fault = format!(
+        "{count} more Assignments in {file} are invalid than can be kept, so all machines wait that no other Assignment selects by identity or labels; fix the file"
+    );
+    Rejected {
+        partial: Partial::Assignment(assignment.into()),
+        fault: fault.into(),
+    }
+}
+
 // === impl Held ===
 
 impl Held {
-    /// Reads the file, and keeps at most this many of its faults.
-    fn load(&mut self, path: &Path, max_faults: usize, activity: &Activity) {
+    /// The number of invalid objects whose readable parts are kept.
+    fn invalid(&self) -> usize {
+        self.partials
+            .iter()
+            .filter(|(_, own)| own.is_some())
+            .count()
+    }
+
+    /// Reads the file.
+    fn load(&mut self, path: &Path, room: Room, activity: &Activity) {
         self.stamp = None;
         match activity.run(path, || open(path)) {
             Ok(Opened::Whole(bytes, stamp)) => {
                 self.stamp = stamp.is_settled().then_some(stamp);
-                self.parse(path, &bytes, max_faults);
+                self.parse(path, &bytes, room);
             }
             Ok(Opened::TooLarge(bytes, stamp)) => {
                 self.stamp = Some(stamp);
@@ -509,6 +554,7 @@ impl Held {
                     "the file has {bytes} bytes; split it into files of at most {MAX_FILE_BYTES} (64 MiB)"
                 );
                 (self.faults, self.partials) = (vec![Fault::file(None, reason)], Vec::new());
+                self.beyond = Vec::new();
             }
             // The next scan reads the final contents.
             Ok(Opened::Changing) => {}
@@ -522,11 +568,11 @@ impl Held {
         }
     }
 
-    fn parse(&mut self, path: &Path, bytes: &[u8], max_faults: usize) {
+    fn parse(&mut self, path: &Path, bytes: &[u8], room: Room) {
         let is_json = path
             .extension()
             .is_some_and(|extension| extension == "json");
-        match read::read(bytes, is_json, max_faults) {
+        match read::read(bytes, is_json, room) {
             Ok(contents) => {
                 for foreign in contents
                     .foreign
@@ -537,8 +583,12 @@ impl Held {
                 }
                 self.good = contents;
                 (self.faults, self.partials) = (Vec::new(), Vec::new());
+                self.beyond = Vec::new();
             }
-            Err(Broken { faults, partials }) => (self.faults, self.partials) = (faults, partials),
+            Err(broken) => {
+                (self.faults, self.partials) = (broken.faults, broken.partials);
+                self.beyond = broken.beyond;
+            }
         }
     }
 }

@@ -24,6 +24,8 @@ pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
 pub(super) const MAX_FAULTS: usize = 20;
 /// Maximum number of errors, and of warnings, that a review reports for each piece of a file.
 const MAX_REVIEW_FAULTS: usize = 1_000;
+/// Maximum number of invalid Assignments whose readable parts are kept for a folder.
+pub(super) const MAX_INVALID: usize = 40_000;
 /// Maximum number of foreign objects that are named.
 const MAX_FOREIGN: usize = 1_000;
 
@@ -66,16 +68,28 @@ pub(super) struct Broken {
     /// The readable parts of its objects, including the valid ones, with the fault of the object itself, if
     /// any.
     pub(super) partials: Vec<(Partial, Option<String>)>,
+    /// Invalid Assignments beyond [`Room::invalid`] that hold machines.
+    pub(super) beyond: Vec<ObjectRef>,
+}
+
+/// How much is kept of a broken file.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Room {
+    /// Maximum number of faults.
+    pub(super) faults: usize,
+    /// Maximum number of invalid Assignments whose readable parts are kept.
+    pub(super) invalid: usize,
 }
 
 /// Reads a file. Finds all faults, except those that others hide, and returns the first ones.
-pub(super) fn read(bytes: &[u8], is_json: bool, max_faults: usize) -> Result<Contents, Broken> {
+pub(super) fn read(bytes: &[u8], is_json: bool, room: Room) -> Result<Contents, Broken> {
     let text = text(bytes).map_err(|fault| Broken {
         faults: vec![fault],
-        partials: Vec::new(),
+        ..Broken::default()
     })?;
     let mut reading = Reading {
-        max_faults,
+        max_faults: room.faults,
+        max_invalid: room.invalid,
         ..Reading::default()
     };
     if let Err(fault) = if is_json {
@@ -142,6 +156,8 @@ struct Reading {
     more_errors: Omitted,
     more_warnings: Omitted,
     partials: Vec<(Partial, Option<String>)>,
+    max_invalid: usize,
+    beyond: Vec<ObjectRef>,
     /// Whether to collect warnings, in addition to errors.
     is_review: bool,
 }
@@ -257,8 +273,13 @@ impl Reading {
                 Ok(object) => self.contents.objects.push((spots(node), object)),
                 Err(faults) => {
                     let sentence = faults.first().map(Fault::sentence);
-                    self.partials
-                        .extend(partial(kind, node).map(|partial| (partial, sentence)));
+                    match partial(kind, node) {
+                        Some(Partial::Assignment(_)) if self.partials.len() >= self.max_invalid => {
+                            self.beyond.push(name(kind, node));
+                        }
+                        Some(partial) => self.partials.push((partial, sentence)),
+                        None => {}
+                    }
                     self.add_faults(faults);
                 }
             },
@@ -352,6 +373,7 @@ impl Reading {
         Err(Broken {
             faults: self.faults,
             partials,
+            beyond: self.beyond,
         })
     }
 }

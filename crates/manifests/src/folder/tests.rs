@@ -339,11 +339,11 @@ fn a_file_that_vanishes_while_it_is_read_is_read_again() {
         },
         ..Held::default()
     };
-    held.load(
-        Path::new("/nowhere/a.yaml"),
-        MAX_FAULTS,
-        &Activity::default(),
-    );
+    let room = Room {
+        faults: MAX_FAULTS,
+        invalid: MAX_INVALID,
+    };
+    held.load(Path::new("/nowhere/a.yaml"), room, &Activity::default());
     assert_eq!(
         (held.stamp, held.faults.len(), held.good.foreign.len()),
         (None, 0, 1)
@@ -447,6 +447,44 @@ fn files_that_no_time_is_left_for_are_read_by_the_next_scans() {
         manifests.problem();
     }
     assert_eq!(manifests.scan().1, "m0 m1 m2 m3 m4 m5 m6 m7 m8 m9");
+}
+
+#[test]
+fn invalid_assignments_beyond_those_that_are_kept_hold_all_machines_without_an_assignment() {
+    let named = |name: &str| {
+        let selectors = format!("{{subjectSelectors: {{serialNumbers: [{name}]}}, x: 1}}");
+        assignment(name).replace("{}", &selectors)
+    };
+    let mut manifests = Manifests::of([("a.yaml", assignment("good"))]);
+    manifests.folder.limits.invalid = 2;
+    let text = documents(["w1", "w2", "w3", "w4"].map(named));
+    manifests.write("b.yaml", &text);
+    manifests.scan();
+    assert_eq!(manifests.waiting(), "b.yaml w1 w2");
+    let fault = |manifests: &Manifests| {
+        let rejected = &manifests.folder.rejected;
+        let stands_in = rejected
+            .values()
+            .find(|rejected| &*rejected.name().key().namespace == "");
+        stands_in.map(|rejected| rejected.fault.to_string())
+    };
+    let text = fault(&manifests).unwrap();
+    assert!(
+        text.starts_with("2 more Assignments in b.yaml are invalid"),
+        "{text}"
+    );
+    // What others use up is not left for this file.
+    manifests.write("c.yaml", &named("w5"));
+    manifests.scan();
+    assert_eq!(manifests.waiting(), "b.yaml c.yaml w1 w2");
+    fs::remove_file(manifests.path("c.yaml")).unwrap();
+    let good = documents(["w1", "w2", "w3", "w4"].map(assignment));
+    manifests.write("b.yaml", &good);
+    assert_eq!(manifests.served(), "good w1 w2 w3 w4");
+    // Objects whose last good version is known keep it.
+    manifests.write("b.yaml", &documents(["w1", "w2", "w3", "w4"].map(named)));
+    assert_eq!(manifests.scan().1, "good w1 w2 w3 w4");
+    assert_eq!(fault(&manifests), None);
 }
 
 #[test]

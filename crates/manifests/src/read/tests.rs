@@ -2,8 +2,13 @@ use super::*;
 
 const HEAD: &str = "apiVersion: shaper.amahdha.com/v1alpha1\n";
 
+const ROOM: Room = Room {
+    faults: MAX_FAULTS,
+    invalid: MAX_INVALID,
+};
+
 fn read(bytes: &[u8], is_json: bool) -> Result<Contents, Vec<Fault>> {
-    super::read(bytes, is_json, MAX_FAULTS).map_err(|broken| broken.faults)
+    super::read(bytes, is_json, ROOM).map_err(|broken| broken.faults)
 }
 
 fn yaml(text: &str) -> Result<Contents, Vec<Fault>> {
@@ -405,7 +410,7 @@ fn a_broken_file_claims_each_readable_object() {
         profile("boot").replace("name: p", "name: p\n  labels: {os: x}"),
         assignment(named)
     );
-    let partials = super::read(text.as_bytes(), false, MAX_FAULTS)
+    let partials = super::read(text.as_bytes(), false, ROOM)
         .unwrap_err()
         .partials;
     let [
