@@ -170,7 +170,8 @@ async fn serve(args: Args) -> anyhow::Result<()> {
         }
         Ok(())
     };
-    role.run(admin, Some(boot.clone()), serving).await
+    // On the heap: the future holds everything that serves.
+    Box::pin(role.run(admin, Some(boot.clone()), serving)).await
 }
 
 /// Starts a thread that loads the folder now and whenever it changes. Reading files and compiling
