@@ -44,6 +44,11 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
         &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"],
     ),
     (
+        "places",
+        &[],
+        &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"],
+    ),
+    (
         "tls",
         &["files"],
         &[
@@ -59,7 +64,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "net",
-        &["files", "tls"],
+        &["files", "places", "tls"],
         &[
             "kube",
             "kube-core",
@@ -72,7 +77,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "feed",
-        &["boot", "files", "net", "tls"],
+        &["boot", "files", "net", "places", "tls"],
         &[
             "kube",
             "kube-core",
@@ -84,7 +89,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "api",
-        &["boot", "files", "net", "tls"],
+        &["boot", "files", "net", "places", "tls"],
         &[
             "kube",
             "kube-core",
@@ -104,6 +109,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "files",
             "ipxe",
             "net",
+            "places",
             "review",
             "tls",
         ],
@@ -111,18 +117,18 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
     ),
     (
         "tftp",
-        &["files"],
+        &["files", "places"],
         &["tokio", "hyper", "http", "kube", "kube-core", "k8s-openapi"],
     ),
     (
         "controller",
-        &["boot", "crd", "feed", "files", "net", "tls"],
+        &["boot", "crd", "feed", "files", "net", "places", "tls"],
         &["api", "ring", "openssl"],
     ),
     (
         "manifests",
         &[
-            "boot", "crd", "feed", "files", "ipxe", "net", "review", "tls",
+            "boot", "crd", "feed", "files", "ipxe", "net", "places", "review", "tls",
         ],
         &["kube-client", "ring", "openssl"],
     ),
@@ -137,6 +143,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "ipxe",
             "manifests",
             "net",
+            "places",
             "review",
             "tls",
         ],
@@ -156,6 +163,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "ipxe",
             "manifests",
             "net",
+            "places",
             "review",
             "tftp",
             "tls",
@@ -182,6 +190,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "ipxe",
             "manifests",
             "net",
+            "places",
             "review",
             "tftp",
             "tls",
@@ -200,6 +209,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "files",
             "ipxe",
             "net",
+            "places",
             "review",
             "tftp",
             "tls",
@@ -221,6 +231,7 @@ const LAYERS: &[(&str, &[&str], &[&str])] = &[
             "ipxe",
             "manifests",
             "net",
+            "places",
             "review",
             "shaper",
             "tftp",
