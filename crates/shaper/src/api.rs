@@ -1,8 +1,6 @@
 //! `shaper api`: answers machines from the catalog that controllers feed it. It does not talk to
 //! Kubernetes.
 
-mod state;
-
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;

@@ -465,7 +465,7 @@ fn invalid_assignments_beyond_those_that_are_kept_hold_all_machines_without_an_a
         let rejected = &manifests.folder.rejected;
         let stands_in = rejected
             .values()
-            .find(|rejected| &*rejected.name().key().namespace == "");
+            .find(|rejected| rejected.name().key().namespace.is_empty());
         stands_in.map(|rejected| rejected.fault.to_string())
     };
     let text = fault(&manifests).unwrap();
