@@ -25,7 +25,7 @@ pub(super) const MAX_FAULTS: usize = 20;
 /// Maximum number of errors, and of warnings, that a review reports for each piece of a file.
 const MAX_REVIEW_FAULTS: usize = 1_000;
 /// Maximum number of invalid Assignments whose readable parts are kept for a folder.
-pub(super) const MAX_INVALID: usize = 40_000;
+pub(super) const MAX_INVALID: usize = 20_000;
 /// Maximum number of foreign objects that are named.
 const MAX_FOREIGN: usize = 1_000;
 
@@ -277,6 +277,9 @@ impl Reading {
                         Some(Partial::Assignment(_)) if self.partials.len() >= self.max_invalid => {
                             self.beyond.push(name(kind, node));
                         }
+                        // It holds no machines.
+                        Some(Partial::Unreadable { .. })
+                            if self.partials.len() >= self.max_invalid => {}
                         Some(partial) => self.partials.push((partial, sentence)),
                         None => {}
                     }
