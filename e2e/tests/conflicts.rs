@@ -5,7 +5,7 @@ use anyhow::{Context, Result, ensure};
 use e2e::certificates::Leaf;
 use e2e::cluster::Kubectl;
 use e2e::http::Response;
-use e2e::manifests::{assignment, says_its_name};
+use e2e::manifests::{assignment, profile, says_its_name};
 use e2e::roles::{Role, eventually};
 use e2e::site::{SOON, Site};
 use serde_json::{Value, json};
@@ -216,4 +216,121 @@ fn the_older_of_two_assignments_in_two_clusters_wins_and_the_replica_reports_it(
     })?;
     boots(&replica, &format!("uuid={UUID}"), "western")?;
     Ok(())
+}
+
+/// A Profile with one config, whose script links to it, and the Assignment of a machine.
+fn links_to(name: &str, uuid: &str) -> String {
+    let profile = profile(name, "#!ipxe\necho {{ config }}\n")
+        + &format!("  additionalConfig: {{config: text of {name}}}\n");
+    [profile, assignment(name, &format!("uuids: [{uuid}]"), name)].join("---\n")
+}
+
+/// Waits until the config of a Profile has an id that `is` holds for.
+fn config_id(kubectl: &Kubectl, name: &str, is: impl Fn(&str) -> bool) -> Result<String> {
+    eventually(
+        SOON,
+        &format!("the config of {name} has another id"),
+        || {
+            let object = kubectl.json(["get", &format!("profile/{name}")])?;
+            let id = object["status"]["additionalConfig"]["config"].as_str();
+            Ok(id.filter(|id| is(id)).map(str::to_owned))
+        },
+    )
+}
+
+/// Copies a config's id into the status of another Profile.
+fn copy_id(kubectl: &Kubectl, name: &str, id: &str) -> Result<()> {
+    let patch = json!({ "status": { "additionalConfig": { "config": id } } }).to_string();
+    kubectl.run([
+        "patch",
+        "profile",
+        name,
+        "--subresource=status",
+        "--type=merge",
+        "-p",
+        &patch,
+    ])?;
+    Ok(())
+}
+
+#[test]
+fn a_copied_config_id_never_serves_the_text_of_another_profile() -> Result<()> {
+    let (mut east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
+    let leaf = west
+        .certificates
+        .authority
+        .issue(&Leaf::peer("shaper-controller").dns("localhost"))?;
+    east.certificates
+        .controller
+        .write(&leaf, &west.certificates.authority.pem())?;
+    let state = tempfile::tempdir()?;
+    let replica = Role::api([], west.certificates.api.path(), state.path())?
+        .args([
+            "--feed",
+            &format!("east={}", east.controllers[0].feed_url()?),
+        ])
+        .args([
+            "--feed",
+            &format!("west={}", west.controllers[0].feed_url()?),
+        ])
+        .start_ready()?;
+    // The copy is in a Profile that is older than the owner.
+    let western = &west.kubectl;
+    western.apply(&links_to("older", "00000000-0000-4000-8000-000000000001"))?;
+    config_id(western, "older", |_| true)?;
+    std::thread::sleep(Duration::from_millis(1100));
+    western.apply(&links_to("owner", UUID))?;
+    let id = config_id(western, "owner", |_| true)?;
+    let target = format!("/config/{id}?uuid={UUID}");
+    let serves = |text: &str| {
+        eventually(SOON, &format!("the link leads to {text}"), || {
+            let answer = replica.get(&target)?;
+            ensure!(!answer.body.contains("text of older"), "{answer:?}");
+            ensure!(!answer.body.contains("text of eastern"), "{answer:?}");
+            Ok(answer.body.contains(text).then_some(()))
+        })
+    };
+    serves("text of owner")?;
+    copy_id(western, "older", &id)?;
+    config_id(western, "older", |now| now != id)?;
+    serves("text of owner")?;
+    assert_eq!(config_id(western, "owner", |_| true)?, id);
+    eventually(SOON, "an event tells of the copy", || {
+        let events = western.run(["get", "events", "-o", "wide"])?;
+        Ok(
+            (events.contains("DuplicateConfigId") && events.contains("config of Profile"))
+                .then_some(()),
+        )
+    })?;
+    ensure!(west.controllers[0].metric("shaper_config_ids_replaced_total")? > 0.5);
+
+    // No controller sees the copy in the other cluster.
+    let eastern = &east.kubectl;
+    eastern.apply(&links_to("eastern", "00000000-0000-4000-8000-000000000002"))?;
+    config_id(eastern, "eastern", |_| true)?;
+    copy_id(eastern, "eastern", &id)?;
+    serves("have the same id, so machines wait")?;
+    for target in [&target, &format!("/ipxe?uuid={UUID}")] {
+        let answer = replica.get(target)?;
+        ensure!(answer.status == 503, "{answer:?}");
+    }
+    ensure!(replica.metric("shaper_duplicate_config_ids")? > 0.5);
+    let verbose = replica.admin("/readyz?verbose")?.body;
+    ensure!(
+        verbose.contains("config config of Profile west:"),
+        "{verbose}"
+    );
+    ensure!(!replica.log().text().contains(&id), "a whole id was logged");
+    // As the runbook says.
+    eastern.run([
+        "patch",
+        "profile",
+        "eastern",
+        "--subresource=status",
+        "--type=json",
+        "-p",
+        r#"[{"op": "remove", "path": "/status/additionalConfig/config"}]"#,
+    ])?;
+    config_id(eastern, "eastern", |now| now != id)?;
+    serves("text of owner")
 }
