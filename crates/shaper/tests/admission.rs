@@ -195,6 +195,14 @@ fn corpus() -> Vec<Vec<Value>> {
             object("Profile", "p", &json!({ "os": "linux" }), &json!({ "ipxe": "#!ipxe", "additionalConfig": { "a": "#cloud-config\n- x: y\n" } })),
             any(),
         ],
+        vec![
+            object("Profile", "p", &json!({ "os": "linux" }), &json!({ "ipxe": "#!ipxe", "additionalConfig": { "a": "#cloud-config\nhostname: {{ subject.hostname }}\n" } })),
+            any(),
+        ],
+        vec![
+            object("Profile", "p", &json!({ "os": "linux" }), &json!({ "ipxe": "#!ipxe\nchain {{ subject.assets }}/boot.ipxe\n" })),
+            any(),
+        ],
         vec![object("Assignment", "a", &json!({}), &json!({ "profileSelectors": { "a b": "c" } })), linux(), any()],
     ]);
     all

@@ -452,6 +452,7 @@ fn an_identity_list_without_items_is_an_error_and_matches_no_machine() {
             ))
             .as_bytes(),
             false,
+            ROOM,
         )
         .unwrap_err();
         let [(Partial::Unreadable { .. }, Some(_))] = &broken.partials[..] else {
