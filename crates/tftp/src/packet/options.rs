@@ -30,6 +30,10 @@ impl Options {
             if name.is_empty() {
                 break;
             }
+            // A name at the very end, without a value, asks for nothing.
+            if fields.0.is_empty() {
+                break;
+            }
             options.read(name, fields.next()?);
         }
         Ok(options)
