@@ -218,7 +218,7 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
     }
 
     /// Names the holder that gives its place to a newcomer, or none if the newcomer has to go. See
-    /// the [crate](crate) for the order. The place is not taken: call [`remove`](Self::remove).
+    /// the [crate] for the order. The place is not taken: call [`remove`](Self::remove).
     ///
     /// Looks at a bounded number of holders, so a full table costs a newcomer no more than a small one.
     pub fn yielding(
