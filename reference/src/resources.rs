@@ -6,10 +6,9 @@ use serde_json::Value;
 use crate::markdown::{code, described, head, sentence, table};
 
 /// The keywords with which a schema bounds a single value, and their wording.
-const BOUNDS: [(&str, &str); 7] = [
+const BOUNDS: [(&str, &str); 6] = [
     ("minLength", "at least {} characters"),
     ("maxLength", "at most {} characters"),
-    ("minItems", "at least {} item"),
     ("maxItems", "at most {} items"),
     ("maxProperties", "at most {} keys"),
     ("minimum", "at least {}"),

@@ -73,8 +73,7 @@ use crate::schema;
 pub struct AssignmentSpec {
     /// Selects machines. A machine matches if it has any of the identities (UUIDs, serial numbers,
     /// MAC addresses) and satisfies all label requirements. Without identities, the labels alone
-    /// decide. Empty or absent: a default that matches every machine. A list of identities that is
-    /// there and empty is an error, so that removing the last item doesn't make a default.
+    /// decide. Empty or absent: a default that matches every machine.
     #[serde(default, skip_serializing_if = "SubjectSelectors::is_empty")]
     pub subject_selectors: SubjectSelectors,
     /// Labels of the Profile to boot, which must be in the same namespace and have all of them. If

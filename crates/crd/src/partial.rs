@@ -61,8 +61,7 @@ fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
         && (selectors.is_null() || has_only_fields(selectors, &SELECTOR_FIELDS)?);
     let lists_identities = ["uuids", "serialNumbers", "macAddresses"]
         .iter()
-        // An empty list names no machine. That doesn't make a default.
-        .any(|list| selectors.get(list).is_some());
+        .any(|list| is_present(&selectors[*list]));
     let labels = requirements(selectors);
     let subjects = SubjectSelectors {
         uuids: strings(&selectors["uuids"])
@@ -124,6 +123,10 @@ fn has_only_fields(value: &Value, names: &[&str]) -> Option<bool> {
             .keys()
             .all(|key| names.contains(&key.as_str())),
     )
+}
+
+fn is_present(list: &Value) -> bool {
+    !list.is_null() && list.as_array().is_none_or(|items| !items.is_empty())
 }
 
 fn strings(list: &Value) -> impl Iterator<Item = &str> {
@@ -213,15 +216,7 @@ mod tests {
                 "nothing",
             ),
             (
-                json!({ "subjectSelectors": { "uuids": [], "matchLabels": rack } }),
-                "nothing",
-            ),
-            (
-                json!({ "subjectSelectors": { "uuids": null, "matchLabels": rack } }),
-                "nothing",
-            ),
-            (
-                json!({ "subjectSelectors": { "matchLabels": rack }, "priority": 7 }),
+                json!({ "subjectSelectors": { "uuids": [], "matchLabels": rack }, "priority": 7 }),
                 "0 named, [rack=7], 7",
             ),
             (

@@ -167,39 +167,40 @@ fn presented_value() -> Schema {
 }
 
 pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
-    identities(&string_matching(
-        36,
-        UUID,
-        "is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
-    ))
+    atomic_list(
+        4096,
+        &string_matching(
+            36,
+            UUID,
+            "is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
+        ),
+    )
 }
 
 pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
-    identities(&string_matching(
-        256,
-        NOT_BLANK,
-        "is not a serial number: it is blank; remove it, or write what the machine presents as its serial",
-    ))
+    atomic_list(
+        4096,
+        &string_matching(
+            256,
+            NOT_BLANK,
+            "is not a serial number: it is blank; remove it, or write what the machine presents as its serial",
+        ),
+    )
 }
 
 pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {
-    identities(&string_matching(
-        59,
-        MAC,
-        "is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
-    ))
+    atomic_list(
+        4096,
+        &string_matching(
+            59,
+            MAC,
+            "is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
+        ),
+    )
 }
 
 pub(crate) fn profile_names(_: &mut SchemaGenerator) -> Schema {
     atomic_list(4096, &json_schema!({ "type": "string", "maxLength": 253 }))
-}
-
-/// A list of identities. It can't be empty: an Assignment from which the last machine was removed
-/// would be a default for all machines.
-fn identities(item: &Schema) -> Schema {
-    let mut list = atomic_list(4096, item);
-    list.insert("minItems".to_owned(), 1.into());
-    list
 }
 
 fn atomic_list(max_items: usize, item: &Schema) -> Schema {

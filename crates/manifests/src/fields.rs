@@ -75,11 +75,6 @@ impl Place<'_> {
     }
 }
 
-/// Whether the schema is that of a list that can't be empty.
-fn needs_items(schema: &Json) -> bool {
-    schema["minItems"].as_u64().is_some_and(|least| least > 0)
-}
-
 struct Check {
     faults: Vec<Fault>,
 }
@@ -211,9 +206,6 @@ impl Check {
                 &format!(" has {} items; at most {most} are allowed", items.len()),
             );
         }
-        if items.is_empty() && needs_items(schema) {
-            return self.empty_list(spot, path);
-        }
         let item = |(i, item): (usize, &Node<'_>)| {
             self.value(item, item.spot, &schema["items"], Place::Item(&path, i))
         };
@@ -260,19 +252,7 @@ impl Check {
         Json::Object(object)
     }
 
-    /// Reports a list that needs items and has none. It stays a list, since a field without a value
-    /// counts as absent.
-    fn empty_list(&mut self, spot: Spot, path: Place<'_>) -> Json {
-        self.fault(
-            spot,
-            path,
-            " has no items; list at least one, or remove the field, or the whole object",
-        );
-        Json::Array(Vec::new())
-    }
-
-    /// Checks a field of an object. A field without a value counts as absent, as in an API server,
-    /// unless it is a list that needs items: a template that makes the items has made none.
+    /// Checks a field of an object. A field without a value counts as absent, as in an API server.
     fn field(
         &mut self,
         entry: &Entry<'_>,
@@ -290,9 +270,6 @@ impl Check {
             );
             return None;
         };
-        if entry.node.is_null() && needs_items(schema) {
-            return Some(self.empty_list(entry.spot, path));
-        }
         if entry.node.is_null() || schema["type"].is_null() {
             return None;
         }

@@ -434,38 +434,3 @@ fn a_broken_file_claims_each_readable_object() {
         (Some("x"), "default/p")
     );
 }
-
-#[test]
-fn an_identity_list_without_items_is_an_error_and_matches_no_machine() {
-    for list in [
-        "serialNumbers: []",
-        "serialNumbers:",
-        "uuids: []",
-        "macAddresses: ~",
-    ] {
-        let (name, _) = list.split_once(':').unwrap();
-        let broken = super::read(
-            assignment(&format!(
-                "  subjectSelectors:
-    {list}
-"
-            ))
-            .as_bytes(),
-            false,
-            ROOM,
-        )
-        .unwrap_err();
-        let [(Partial::Unreadable { .. }, Some(_))] = &broken.partials[..] else {
-            panic!("{list}: {:?}", broken.partials)
-        };
-        assert_eq!(
-            fault(Err(broken.faults)),
-            (
-                Some(7),
-                format!(
-                    "spec.subjectSelectors.{name} has no items; list at least one, or remove the field, or the whole object"
-                )
-            )
-        );
-    }
-}
