@@ -59,9 +59,9 @@ fn folders_that_link_to_each_other_are_followed_all_the_same() -> Result<()> {
         .args(["--tftp-listen", "127.0.0.1:0", "--tftp-root"])
         .args([root.path()])
         .start_ready()?;
-    manifests.write("d7/new.yaml", &machine("SN-2"))?;
+    fs::write(manifests.path().join("d7/new.yaml"), machine("SN-2"))?;
     boots(&server, "SN-2")?;
-    root.write("d7/b", b"second")?;
+    fs::write(root.path().join("d7/b"), b"second")?;
     let tftp = address_of(&server)?;
     let started = std::time::Instant::now();
     loop {

@@ -5,6 +5,7 @@
 //! | `config/crd/*.yaml` | the types of `crd` |
 //! | `config/webhook/*.yaml` | `admission::Registration` |
 //! | `config/openapi.json` | `api::openapi` |
+//! | `crates/feed/src/proto/shaper.feed.v1.rs` | `proto/shaper/feed/v1/feed.proto` |
 //! | `docs/reference/flags.md` | the command line of `shaper` |
 //! | `docs/reference/resources.md` | the definitions of `crd`, and the conditions of `controller` |
 //! | `docs/reference/metrics.md` | what each role registers |
@@ -17,6 +18,7 @@ mod flags;
 mod http;
 mod markdown;
 mod metrics;
+mod protocol;
 mod resources;
 mod rules;
 
@@ -39,7 +41,13 @@ pub fn files() -> Vec<(String, String)> {
     ];
     definitions
         .chain(webhook)
-        .chain([("config/openapi.json".to_owned(), api::openapi().to_owned())])
+        .chain([
+            ("config/openapi.json".to_owned(), api::openapi().to_owned()),
+            (
+                "crates/feed/src/proto/shaper.feed.v1.rs".to_owned(),
+                protocol::rust(),
+            ),
+        ])
         .chain(pages.map(|(name, text)| (format!("docs/reference/{name}.md"), text)))
         .collect()
 }

@@ -140,11 +140,6 @@ const ALERTS: &[(&str, &str, &str)] = &[
         "all connections are taken, perhaps by strangers; the log names the address that holds most",
     ),
     (
-        "shaper_http_connections_refused_total",
-        "rate > 0",
-        "machines are not even told to come back: add API servers, or find who holds the connections",
-    ),
-    (
         "shaper_http_accept_errors_total",
         "rate > 0",
         "the limit of open files is too low",

@@ -23,7 +23,6 @@ pub struct Metrics {
     pub(crate) connections: Gauge,
     pub(crate) connections_shed: Counter,
     pub(crate) connections_displaced: Counter,
-    pub(crate) connections_refused: Counter,
     pub(crate) accept_errors: Counter,
     pub(crate) log_lines_left_out: Counter,
 }
@@ -64,7 +63,6 @@ impl Metrics {
             connections: Gauge::default(),
             connections_shed: Counter::default(),
             connections_displaced: Counter::default(),
-            connections_refused: Counter::default(),
             accept_errors: Counter::default(),
             log_lines_left_out: Counter::default(),
         };
@@ -119,11 +117,6 @@ impl Metrics {
             "connections_displaced",
             "Connections that were closed to make room for others: of those that had proved least, or waited longest",
             metrics.connections_displaced.clone(),
-        );
-        registry.register(
-            "connections_refused",
-            "Connections that were closed unanswered, because all places were taken",
-            metrics.connections_refused.clone(),
         );
         registry.register(
             "accept_errors",

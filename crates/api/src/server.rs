@@ -220,7 +220,7 @@ impl ServerContext {
         stop: CancellationToken,
     ) {
         if connection.is_shed() {
-            shed::shed(stream).await;
+            shed::shed(stream, connection).await;
         } else {
             self.serve(stream, peer, connection, stop).await;
         }
@@ -259,10 +259,6 @@ impl Handler for ConnectionHandler {
                 }
             }
         })
-    }
-
-    fn refused(&self, _: SocketAddr) {
-        self.context.metrics.connections_refused.inc();
     }
 
     fn displaced(&self, _: SocketAddr) {

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use http::StatusCode;
-use net::PlainText;
+use net::{Connection, PlainText};
 use rand::Rng;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::time::timeout;
@@ -20,13 +20,17 @@ pub(crate) fn retry_after() -> u32 {
 /// Reads the head of one request and answers it with a 503, after which iPXE retries by itself
 /// (`ipxe:src/net/tcp/httpcore.c`).
 ///
-/// Answers even if the request does not arrive in time: on an overloaded network the kernel may
+/// Answers even if the request does not arrive in time, or others wait for the connection's place: on an overloaded network the kernel may
 /// have dropped the request, and the client sends it again seconds later. Without an answer it
 /// would then get a reset.
-pub(crate) async fn shed(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
+pub(crate) async fn shed(mut stream: impl AsyncRead + AsyncWrite + Unpin, connection: &Connection) {
     const REASON: &str = "shaper has too many connections; try again in a moment";
     // A failed read is the client's problem; it retries.
-    let _ = timeout(LIMIT, read_head(&mut stream)).await;
+    tokio::select! {
+        biased;
+        _ = timeout(LIMIT, read_head(&mut stream)) => {}
+        () = connection.must_hurry() => {}
+    }
     let answer = PlainText::new(StatusCode::SERVICE_UNAVAILABLE, REASON).retry_after(retry_after());
     let exchange = async {
         stream.write_all(&answer.to_http1()).await?;

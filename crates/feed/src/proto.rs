@@ -1,8 +1,10 @@
-//! Generated from `proto/shaper/feed/v1/feed.proto`.
+//! Generated from `proto/shaper/feed/v1/feed.proto` by `cargo xtask generate`.
+//!
+//! The generated code is in the repository, since what generates it takes longer to build than this crate.
 
 #![allow(missing_docs, clippy::pedantic)]
 
-tonic::include_proto!("shaper.feed.v1");
+include!("proto/shaper.feed.v1.rs");
 
 /// The major version of the protocol that this software speaks.
 pub const PROTOCOL: u32 = 1;

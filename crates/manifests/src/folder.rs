@@ -142,13 +142,16 @@ impl Folder {
     pub fn rescan(&mut self) -> Scan {
         let found = walk(&self.dir, self.limits.walk, &self.activity);
         let before = self.files.len();
-        self.files.retain(|path, _| !found.is_gone(path));
-        let is_less = self.files.len() < before;
         let Reads {
             read,
             unread,
             beyond,
         } = self.read_changed(&found);
+        // A file that is gone may be one of those that were not read yet, under another name.
+        if unread == 0 {
+            self.files.retain(|path, _| !found.is_gone(path));
+        }
+        let is_less = self.files.len() < before;
         let is_other = read > 0 || is_less || self.is_to_be_judged();
         let changes = if is_other { self.choose() } else { Vec::new() };
         let (problems, more_problems) = self.problems(&found, unread, beyond);
@@ -393,7 +396,7 @@ impl Folder {
                 if !was_holding {
                     warn!(
                         folder = %self.dir.display(), lost = count, known = known.assignments + known.profiles,
-                        "the folder lacks most of its objects; is it mounted? Keeping them until their deletion is confirmed (POST /guard/confirm on the admin port)"
+                        "the folder lacks most of its objects; is it mounted? Keeping them until their deletion is confirmed (POST /guard/confirm on the admin port, with the header X-Shaper-Request: 1)"
                     );
                 }
                 for name in self.guard.holding().into_iter().flat_map(|hold| &hold.lost) {

@@ -13,7 +13,7 @@ use std::time::{Duration, Instant};
 
 use places::{Places, Source, Standing};
 use tokio::sync::Notify;
-use tokio::time::timeout_at;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::accept_errors::AcceptErrors;
@@ -22,9 +22,9 @@ use entry::Entry;
 pub use entry::{Busy, Connection, Stage};
 pub use reserved::{NoRoom, Reserved};
 
-/// How long a newcomer waits for a place among those that are shed before it is closed.
+/// How often a newcomer that waits looks whether a connection that is being shed can give way.
 const SHED_WAIT: Duration = Duration::from_millis(20);
-/// After this time, a connection that is being shed gives way to another.
+/// After this time, a connection that is being shed gets its answer even if it has not sent a request.
 const SHED_GRACE: Duration = Duration::from_millis(250);
 /// The interval at which the log repeats that places are short.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
@@ -55,8 +55,8 @@ pub enum WhenFull {
     /// It is closed.
     Refuse,
     /// It is admitted with [`is_shed`](Connection::is_shed) set, up to this many at once, so that
-    /// its client can be told to come back. One more takes the place of one that was told, or
-    /// waits for a moment and is closed.
+    /// its client gets a 503. One more waits for a moment, until another has had its answer: see
+    /// [`Connection::must_hurry`].
     Shed(usize),
 }
 
@@ -161,13 +161,13 @@ impl Connections {
     /// A place for a connection that was accepted, or `None` if it must be closed. Waits for a
     /// moment while a server that sheds has no place of either kind.
     pub(crate) async fn admit_or_wait(&self, peer: SocketAddr) -> Option<Place> {
-        let deadline = tokio::time::Instant::now() + SHED_WAIT;
         loop {
             let freed = self.0.freed.notified();
             match self.admit(peer) {
                 Ok(place) => return Some(place),
                 Err(Full::Refuse) => return None,
-                Err(Full::Wait) => timeout_at(deadline, freed).await.ok()?,
+                // It does not wait for ever: the oldest that is shed has to hurry after `SHED_GRACE`.
+                Err(Full::Wait) => drop(timeout(SHED_WAIT, freed).await),
             }
         }
     }
@@ -183,9 +183,10 @@ impl Connections {
         let mut displaced = None;
         let mut is_shed = false;
         if table.served.places.is_full() {
-            displaced = table
-                .served
-                .make_room(source, |entry| entry.standing(limits, now));
+            displaced =
+                table
+                    .served
+                    .make_room(source, |entry| entry.standing(limits, now), Entry::close);
             table.warn_of_shortage(self.0.server, now);
             if displaced.is_none() {
                 let WhenFull::Shed(_) = limits.when_full else {
@@ -193,7 +194,12 @@ impl Connections {
                 };
                 is_shed = true;
                 let standing = |entry: &Entry| entry.standing_of_shed(SHED_GRACE, now);
-                if table.shed.places.is_full() && table.shed.make_room(source, standing).is_none() {
+                if table.shed.places.is_full()
+                    && table
+                        .shed
+                        .make_room(source, standing, Entry::hurry)
+                        .is_none()
+                {
                     return Err(Full::Wait);
                 }
             }
@@ -268,11 +274,12 @@ impl Group {
         self.entries.remove(&id)
     }
 
-    /// Closes the connection that yields to a newcomer, and returns its peer.
+    /// Ends the connection that yields to a newcomer, and returns its peer.
     fn make_room(
         &mut self,
         newcomer: Source,
         standing: impl Fn(&Entry) -> Standing,
+        end: impl FnOnce(&Entry),
     ) -> Option<SocketAddr> {
         let entries = &self.entries;
         let (source, id) = self.places.yielding(newcomer, |id| {
@@ -281,7 +288,7 @@ impl Group {
                 .map_or(Standing::Overdue, |entry| standing(entry))
         })?;
         let entry = self.remove(source, id)?;
-        entry.close();
+        end(&entry);
         Some(entry.peer)
     }
 }

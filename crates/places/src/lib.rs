@@ -57,7 +57,7 @@ const SAMPLE: usize = 64;
 const SORTED_PER_CALL: usize = 256;
 /// A holder that waits for less than this may be between two requests, and yields only to a newcomer
 /// that holds less.
-const SHORT_WAIT: Duration = Duration::from_secs(1);
+const SHORT_WAIT: Duration = Duration::from_secs(2);
 
 /// What a holder has done with its place. A lower one gives way first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -171,8 +171,24 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         Some((Source { prefix, address }, by_address.of(address)))
     }
 
+    /// How many entries are remembered to find the holder that yields, for tests: some are of holders
+    /// that are gone.
+    #[doc(hidden)]
+    pub fn remembered(&self) -> usize {
+        let of_addresses = |prefix: &Prefix<K>| -> usize {
+            let holders = prefix.addresses.values();
+            holders
+                .map(|holders| holders.unproven.len() + holders.proven.len())
+                .sum()
+        };
+        let by_address: usize = self.prefixes.values().map(of_addresses).sum();
+        self.unproven.len() + self.proven.len() + by_address
+    }
+
     /// Gives a place to a holder that has none, also if all are taken. Does nothing for one that has
     /// a place.
+    ///
+    /// A holder that was removed must not be inserted again: give each a number of its own.
     pub fn insert(&mut self, source: Source, holder: K) {
         let prefix = self.prefixes.entry(source.prefix).or_default();
         let holders = prefix.addresses.entry(source.address).or_default();
@@ -268,6 +284,18 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             })
             .min_by_key(|(order, ..)| *order)
             .map(|(_, source, holder)| (source, holder))
+    }
+
+    /// The oldest overdue holder of an address, to make room within a limit for that address.
+    pub fn overdue_of(
+        &mut self,
+        source: Source,
+        mut standing: impl FnMut(&K) -> Standing,
+    ) -> Option<K> {
+        let prefix = self.prefixes.get_mut(&source.prefix)?;
+        let holders = prefix.addresses.get_mut(&source.address)?;
+        let (holder, standing) = holders.lowest(&mut standing)?;
+        (standing == Standing::Overdue).then_some(holder)
     }
 
     /// The oldest of all holders that have proved nothing.

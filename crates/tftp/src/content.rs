@@ -14,8 +14,8 @@ pub(crate) use reader::{Reader, wire_block_number};
 /// Largest file that is read into memory once for all running transfers. Boot programs are rarely
 /// larger.
 const MAX_SHARED_FILE: u64 = 4 * 1024 * 1024;
-/// Longest text that is converted to netascii, since that happens for each transfer.
-const MAX_TEXT: u64 = 256 * 1024;
+/// Longest text that is converted to netascii. Each transfer has its own copy.
+const MAX_TEXT: u64 = 64 * 1024;
 /// Memory for files that transfers share, in total.
 const SHARED_BYTES: usize = 64 * 1024 * 1024;
 

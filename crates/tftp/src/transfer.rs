@@ -28,6 +28,9 @@ const MAX_AMPLIFICATION: usize = 5;
 /// A peer that has acknowledged nothing for this long does not use its place. Machines on a good
 /// network acknowledge within milliseconds, and repeat themselves within a second or two.
 const STALL: Duration = Duration::from_secs(3);
+/// A peer that takes less than this many bytes per second holds its place for nothing. The slowest
+/// firmware takes a block of 512 bytes in some 10 ms.
+const SLOW_BYTES: u64 = 4 * 1024;
 /// How long a peer may take to prove its address.
 const PROOF_TIMEOUT: Duration = Duration::from_secs(30);
 /// A request this long after the previous one counts as a first request again, even if the peer has
@@ -286,11 +289,15 @@ impl Transfer {
             return Standing::Overdue;
         }
         let waits = now.saturating_sub(self.progress_at);
+        let age = now.saturating_sub(self.started_at);
+        let rate = self.delivered() / age.as_secs().max(1);
         if waits >= STALL {
-            return Standing::Waiting(waits);
+            Standing::Waiting(waits)
+        } else if age >= STALL && rate < SLOW_BYTES {
+            Standing::Waiting(age)
+        } else {
+            Standing::Progressing(rate)
         }
-        let age = now.saturating_sub(self.started_at).as_secs().max(1);
-        Standing::Progressing(self.delivered() / age)
     }
 
     /// Takes over what an unproven peer was already sent, so that it gains nothing by requesting

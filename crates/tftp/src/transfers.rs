@@ -53,7 +53,8 @@ pub struct Transfers {
     library: Library,
     metrics: Metrics,
     running: AHashMap<SocketAddr, ActiveTransfer>,
-    places: Places<SocketAddr>,
+    /// By the number of the transfer, which is never used again: a peer may start several in turn.
+    places: Places<(u64, SocketAddr)>,
     prefixes: PrefixBudgets,
     /// The number of sockets that transfers take turns to use, or 0 to answer from the socket that
     /// received the request.
@@ -70,6 +71,7 @@ struct ActiveTransfer {
     file: Arc<str>,
     /// The request, to recognize a repeat of it.
     request: Box<[u8]>,
+    number: u64,
     started_at: Duration,
 }
 
@@ -230,6 +232,14 @@ impl Transfers {
         let Some((file, mut content)) = self.find(request.file, arrival.route.local) else {
             return self.refuse(arrival, Refusal::NoSuchFile, true, now, out);
         };
+        // A restarted transfer takes the place of its predecessor.
+        if !self.running.contains_key(&peer)
+            && let Err(refusal) = self.make_room(peer.ip(), now)
+        {
+            // Stay silent, since an ERROR would be final: a machine without an answer asks again,
+            // when others may have finished.
+            return self.refuse(arrival, refusal, false, now, out);
+        }
         if request.mode == Mode::Netascii {
             match content.to_netascii() {
                 Ok(Some(text)) => content = text,
@@ -253,11 +263,6 @@ impl Transfers {
             transfer.inherit_budget(&previous.transfer, now);
             self.end(peer, Outcome::Restarted, None, now);
         }
-        if let Err(refusal) = self.make_room(peer.ip(), now) {
-            // Stay silent, since an ERROR would be final: a machine without an answer asks again,
-            // when others may have finished.
-            return self.refuse(arrival, refusal, false, now, out);
-        }
         self.started += 1;
         let route = Route {
             socket: self.reply_socket(),
@@ -271,10 +276,12 @@ impl Transfers {
                 route,
                 file,
                 request,
+                number: self.started,
                 started_at: now,
             },
         );
-        self.places.insert(Source::from(peer.ip()), peer);
+        self.places
+            .insert(Source::from(peer.ip()), (self.started, peer));
         self.metrics.active.inc();
         self.answer(peer, now, out);
     }
@@ -312,18 +319,20 @@ impl Transfers {
     /// Makes room for another transfer, by ending one that yields to it.
     fn make_room(&mut self, peer: IpAddr, now: Duration) -> Result<(), Refusal> {
         let source = Source::from(peer);
+        let running = &self.running;
+        let standing = |(_, peer): &(u64, SocketAddr)| {
+            running
+                .get(peer)
+                .map_or(Standing::Overdue, |running| running.transfer.standing(now))
+        };
         if self.places.held_by(source) >= self.limits.transfers_per_peer {
-            return Err(Refusal::TooManyFromPeer);
-        }
-        if self.places.is_full() {
-            let running = &self.running;
-            let standing = |peer: &SocketAddr| {
-                running
-                    .get(peer)
-                    .map_or(Standing::Overdue, |running| running.transfer.standing(now))
-            };
+            // Its unproven transfers may be forged: they must not lock the address out.
+            let oldest = self.places.overdue_of(source, standing);
+            let (_, oldest) = oldest.ok_or(Refusal::TooManyFromPeer)?;
+            self.end(oldest, Outcome::Evicted, None, now);
+        } else if self.places.is_full() {
             let yielding = self.places.yielding(source, standing);
-            let (_, yielding) = yielding.ok_or(Refusal::TooMany)?;
+            let (_, (_, yielding)) = yielding.ok_or(Refusal::TooMany)?;
             self.end(yielding, Outcome::Evicted, None, now);
         }
         Ok(())
@@ -407,7 +416,8 @@ impl Transfers {
         let Some(running) = self.running.remove(&peer) else {
             return;
         };
-        self.places.remove(Source::from(peer.ip()), peer);
+        self.places
+            .remove(Source::from(peer.ip()), (running.number, peer));
         self.metrics.active.dec();
         self.metrics.record_outcome(outcome);
         running.log(outcome, detail, now);

@@ -8,8 +8,8 @@ pub struct Limits {
     /// Open connections. A client beyond takes the place of one that has proved least, or gets a
     /// 503.
     pub connections: usize,
-    /// Connections beyond [`connections`](Self::connections) that get a 503 at a time. More are
-    /// closed.
+    /// Connections beyond [`connections`](Self::connections) that get a 503 at a time. More wait
+    /// for a moment.
     pub shedding: usize,
     /// After this time without a request, a connection gives way to another if all are taken.
     pub grace: Duration,

@@ -237,7 +237,12 @@ impl Walker {
             name if reach == Reach::Raw && self.syntax.is_escaped_by(name) => {
                 (Reach::Escaped, Reach::Escaped)
             }
-            "default" | "d" | "join" | "list" | "items" | "indent" | "string" => (reach, reach),
+            // These take a text apart into its characters, and would put something between them.
+            "join" | "list" if !matches!(filter.expr, Some(Expr::List(_))) => {
+                (altered(reach), reach)
+            }
+            "join" | "list" | "items" => (reach, reach),
+            "default" | "d" | "indent" | "string" => (reach, reach),
             _ => (altered(reach), altered(reach)),
         };
         self.arguments(&filter.args, arguments);
@@ -356,6 +361,8 @@ mod tests {
             "{% for c in subject.x %}{{ loop.previtem }}{% endfor %}",
             "{% for n in range(2) %}{{ loop.cycle(subject.x, 'b') }}{% endfor %}",
             "{{ [subject.x] | join }}",
+            "{{ subject.x | tojson | join(' ') }}",
+            "{{ subject.x | tojson | list | join(' ') }}",
             "{{ {'a': subject.x}.a }}",
         ] {
             let (_, raw) = flow(source, ConfigFormat::Yaml);

@@ -128,7 +128,7 @@ impl State {
             Verdict::Hold if was_held => {}
             Verdict::Hold => warn!(
                 source = %source, lost = count, known = known.profiles + known.assignments,
-                "a list lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port) or later lists agree"
+                "a list lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port, with the header X-Shaper-Request: 1) or later lists agree"
             ),
         }
         self.apply(steps, listing);

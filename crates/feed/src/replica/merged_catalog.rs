@@ -247,7 +247,7 @@ impl PartitionState {
             Verdict::Hold if was_holding => {}
             Verdict::Hold => warn!(
                 partition = %self.name, lost = lost_count, known = known.assignments + known.profiles,
-                "a snapshot lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port) or later snapshots agree"
+                "a snapshot lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port, with the header X-Shaper-Request: 1) or later snapshots agree"
             ),
         }
         self.inventory = inventory;

@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::{Duration, Instant};
 
 use places::{Source, Standing};
+use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::reserved::{NoRoom, Reserved};
@@ -53,6 +54,8 @@ pub(super) struct Entry {
     active_at: AtomicU64,
     /// Bytes that were sent after the client's window had been full.
     taken: AtomicU64,
+    /// Notified when an answer that sheds it must not wait any more.
+    hurry: Notify,
     /// Bytes of long answers; see [`Connection::reserve`].
     pub(super) reserved: AtomicUsize,
     task: Mutex<Task>,
@@ -92,6 +95,12 @@ impl Connection {
     /// Whether its client is only to be told to come back; see [`WhenFull::Shed`](super::WhenFull::Shed).
     pub fn is_shed(&self) -> bool {
         self.is_shed
+    }
+
+    /// Returns once a connection that is [shed](Self::is_shed) must be answered without waiting for
+    /// its request, since others wait for its place.
+    pub async fn must_hurry(&self) {
+        self.entry.hurry.notified().await;
     }
 
     /// What it has proved so far.
@@ -181,6 +190,7 @@ impl Entry {
             is_writing: AtomicBool::default(),
             active_at: AtomicU64::default(),
             taken: AtomicU64::default(),
+            hurry: Notify::new(),
             reserved: AtomicUsize::default(),
             task: Mutex::default(),
         }
@@ -218,6 +228,11 @@ impl Entry {
         } else {
             Standing::Unproven
         }
+    }
+
+    /// Asks the task that sheds it to answer now.
+    pub(super) fn hurry(&self) {
+        self.hurry.notify_one();
     }
 
     /// Aborts the task that serves it.

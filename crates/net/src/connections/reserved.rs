@@ -126,6 +126,10 @@ impl Shared {
         holders.retain(|(_, source, _, waits)| may_yield(*source, *waits));
         holders.sort_by_key(|(_, source, _, waits)| std::cmp::Reverse((size(*source), *waits)));
         let wanted = needed.max(self.limits.answer_bytes / FREED_PART);
+        let available: usize = holders.iter().map(|(_, _, bytes, _)| bytes).sum();
+        if available < needed {
+            return false;
+        }
         let mut freed = 0;
         for (id, source, bytes, _) in holders {
             if freed >= wanted {
@@ -136,6 +140,6 @@ impl Shared {
                 freed += bytes;
             }
         }
-        freed >= needed
+        true
     }
 }

@@ -298,6 +298,19 @@ fn a_full_server_evicts_the_oldest_unproven_peer_or_stays_silent() {
 }
 
 #[test]
+fn restarts_of_one_peer_are_not_remembered_and_the_newest_is_not_the_oldest() {
+    let mut world = World::new();
+    let files = [SIZED, REQUEST];
+    world.say(peer(2), SIZED);
+    for number in 0..1_000 {
+        world.say(peer(1), files[number % 2]);
+    }
+    assert!(world.transfers.places.remembered() < 300);
+    assert_eq!(world.say(peer(3), SIZED), ["OACK"]);
+    assert_eq!(world.say(peer(2), &ack(0)), [""; 0], "it was the oldest");
+}
+
+#[test]
 fn slow_transfers_of_a_few_addresses_give_way_to_machines() {
     let mut world = World::new();
     world.transfers.places = Places::new(60);
@@ -335,9 +348,16 @@ fn transfers_per_address_are_limited() {
     for number in 1..=2 {
         assert_eq!(world.say(port(number), SIZED), ["OACK"]);
     }
+    // Unproven transfers, which may be forged, lock nobody out.
+    assert_eq!(world.say(port(4), SIZED), ["OACK"]);
+    assert_eq!(world.say(port(1), SIZED), ["OACK"]);
+    assert_eq!(world.ended(Outcome::Evicted), (2, 2));
+    for number in [4, 1] {
+        assert_eq!(world.say(port(number), &ack(0)), ["DATA 1"]);
+    }
     assert_eq!(world.say(port(3), SIZED), [""; 0]);
     assert_eq!(world.refused(Refusal::TooManyFromPeer), (1, 1));
     assert_eq!(world.say(peer(2), SIZED), ["OACK"], "another address");
-    world.finish(port(1), 0);
+    world.finish(port(1), 1);
     assert_eq!(world.say(port(3), SIZED), ["OACK"]);
 }
