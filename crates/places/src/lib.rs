@@ -55,9 +55,12 @@ const SAMPLE: usize = 64;
 /// How many holders that have proved themselves since they came are set apart for each newcomer, at
 /// most. Each is set apart once.
 const SORTED_PER_CALL: usize = 256;
+/// A prefix, or address, that holds less than this part of all places is not large, even if it holds
+/// most.
+const LARGE_PART: usize = 16;
 /// A holder that waits for less than this may be between two requests, and yields only to a newcomer
 /// that holds less.
-const SHORT_WAIT: Duration = Duration::from_secs(2);
+const SHORT_WAIT: Duration = Duration::from_secs(5);
 
 /// What a holder has done with its place. A lower one gives way first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -263,7 +266,8 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             .map(|(holder, standing)| (of_largest, holder, standing));
         let oldest = self.oldest_unproven(&mut standing);
         let waiting = self.sample(&mut standing);
-        let is_unfair = held > own + 1;
+        // Below that, it may be one of a crowd that boots.
+        let is_unfair = held > own + 1 && held * LARGE_PART >= self.capacity;
         // The kind of standing, and whether the holder is of the largest, in the order of the crate's
         // documentation.
         let order = |standing: Standing, is_of_largest: bool| match standing {

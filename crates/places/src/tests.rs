@@ -33,7 +33,7 @@ fn yielding(
         .map(|(_, holder)| holder)
 }
 
-const IDLE: Standing = Standing::Waiting(Duration::from_secs(3));
+const IDLE: Standing = Standing::Waiting(Duration::from_secs(6));
 const SLOW: Standing = Standing::Progressing(10);
 const FAST: Standing = Standing::Progressing(1_000_000);
 

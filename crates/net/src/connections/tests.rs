@@ -66,7 +66,7 @@ fn a_busy_connection_is_not_closed_for_one_of_the_same_size() {
     }
     let answering = busy.connection.busy();
     assert!(table.admit(peer(1)).is_err(), "idle, but not for long");
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(5100));
     assert_eq!(
         table.admit(peer(1)).unwrap().displaced,
         Some(peer(1)),
@@ -83,10 +83,10 @@ fn a_client_that_takes_nothing_of_its_answer_gives_way() {
     reading.connection.reached(Stage::HeadRead);
     reading.connection.window_is_full();
     assert!(table.admit(peer(1)).is_err());
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(5100));
     reading.connection.took(10);
     assert!(table.admit(peer(1)).is_err(), "it took something just now");
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(5100));
     assert!(table.admit(peer(1)).is_ok());
 }
 
@@ -130,7 +130,7 @@ fn clients_that_read_nothing_lose_their_answers_to_those_of_others() {
     // The closed connection's answer is dropped by its task.
     held.retain(|one| !is_closed(&one));
     drop(reserved);
-    std::thread::sleep(Duration::from_millis(2100));
+    std::thread::sleep(Duration::from_millis(5100));
     let _first = same.connection.reserve(100).unwrap();
     let _second = same.connection.reserve(100).unwrap();
     assert_eq!(held.iter().filter(is_closed).count(), 1);
