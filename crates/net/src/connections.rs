@@ -25,7 +25,7 @@ pub use reserved::{NoRoom, Reserved};
 /// How often a newcomer that waits looks whether a connection that is being shed can give way.
 const SHED_WAIT: Duration = Duration::from_millis(20);
 /// After this time, a connection that is being shed gets its answer even if it has not sent a request.
-const SHED_GRACE: Duration = Duration::from_secs(2);
+const SHED_GRACE: Duration = Duration::from_secs(4);
 /// The interval at which the log repeats that places are short.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
