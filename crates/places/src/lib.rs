@@ -39,22 +39,19 @@
 //! ```
 
 mod counts;
+mod queues;
 mod source;
 
-use std::collections::{BTreeSet, VecDeque};
+use std::collections::BTreeSet;
 use std::hash::Hash;
 use std::time::Duration;
 
 use ahash::AHashMap;
 use counts::Counts;
+use queues::Queues;
 
 pub use source::Source;
 
-/// How many holders are compared, at most, to find the one that gives way.
-const SAMPLE: usize = 64;
-/// How many holders that have proved themselves since they came are set apart for each newcomer, at
-/// most. Each is set apart once.
-const SORTED_PER_CALL: usize = 256;
 /// A prefix, or address, that holds less than this part of all places is not large, even if it holds
 /// most.
 const LARGE_PART: usize = 16;
@@ -82,12 +79,7 @@ pub struct Places<K> {
     capacity: usize,
     prefixes: AHashMap<u128, Prefix<K>>,
     by_size: Counts<u128>,
-    /// Those that had proved nothing when they were last looked at, the oldest first, and some that
-    /// are gone.
-    unproven: VecDeque<(Source, K)>,
-    /// The others, and some that are gone, in the order in which they are looked at next.
-    proven: VecDeque<(Source, K)>,
-    len: usize,
+    queues: Queues<(Source, K)>,
 }
 
 /// The holders of one prefix.
@@ -101,11 +93,7 @@ struct Prefix<K> {
 #[derive(Debug)]
 struct Holders<K> {
     all: BTreeSet<K>,
-    /// Those that had proved nothing when they were last looked at, the oldest first, and some that
-    /// are gone.
-    unproven: VecDeque<K>,
-    /// Those that have proved themselves since, in the order in which that was noticed.
-    proven: VecDeque<K>,
+    queues: Queues<K>,
 }
 
 // === impl Standing ===
@@ -139,25 +127,23 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             capacity,
             prefixes: AHashMap::new(),
             by_size: Counts::default(),
-            unproven: VecDeque::new(),
-            proven: VecDeque::new(),
-            len: 0,
+            queues: Queues::default(),
         }
     }
 
     /// How many places are taken.
     pub fn len(&self) -> usize {
-        self.len
+        self.by_size.total()
     }
 
     /// Whether no place is taken.
     pub fn is_empty(&self) -> bool {
-        self.len == 0
+        self.len() == 0
     }
 
     /// Whether all places are taken.
     pub fn is_full(&self) -> bool {
-        self.len >= self.capacity
+        self.len() >= self.capacity
     }
 
     /// How many places an address holds.
@@ -180,12 +166,10 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
     pub fn remembered(&self) -> usize {
         let of_addresses = |prefix: &Prefix<K>| -> usize {
             let holders = prefix.addresses.values();
-            holders
-                .map(|holders| holders.unproven.len() + holders.proven.len())
-                .sum()
+            holders.map(|holders| holders.queues.len()).sum()
         };
         let by_address: usize = self.prefixes.values().map(of_addresses).sum();
-        self.unproven.len() + self.proven.len() + by_address
+        self.queues.len() + by_address
     }
 
     /// Gives a place to a holder that has none, also if all are taken. Does nothing for one that has
@@ -198,17 +182,15 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         if !holders.all.insert(holder) {
             return;
         }
-        holders.unproven.push_back(holder);
+        holders.queues.push(holder);
         prefix.by_size.add(source.address);
         self.by_size.add(source.prefix);
-        self.unproven.push_back((source, holder));
-        self.len += 1;
+        self.queues.push((source, holder));
         let prefixes = &self.prefixes;
-        for queue in [&mut self.unproven, &mut self.proven] {
-            if queue.len() > 2 * self.len + SAMPLE {
-                queue.retain(|(source, holder)| holds(prefixes, *source, holder));
-            }
-        }
+        self.queues
+            .compact(self.by_size.total(), |(source, holder)| {
+                holds(prefixes, *source, holder)
+            });
     }
 
     /// Takes the place of a holder back. Returns whether it had one.
@@ -225,14 +207,16 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         if holders.all.is_empty() {
             prefix.addresses.remove(&source.address);
         } else {
-            holders.compact();
+            let all = &holders.all;
+            holders
+                .queues
+                .compact(all.len(), |holder| all.contains(holder));
         }
         prefix.by_size.subtract(source.address);
         if prefix.addresses.is_empty() {
             self.prefixes.remove(&source.prefix);
         }
         self.by_size.subtract(source.prefix);
-        self.len -= 1;
         true
     }
 
@@ -264,8 +248,15 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         let largest = holders
             .lowest(&mut standing)
             .map(|(holder, standing)| (of_largest, holder, standing));
-        let oldest = self.oldest_unproven(&mut standing);
-        let waiting = self.sample(&mut standing);
+        let prefixes = &self.prefixes;
+        let is_held = |(source, holder): &(Source, K)| holds(prefixes, *source, holder);
+        let mut standing = |(_, holder): &(Source, K)| standing(holder);
+        let flat = |((source, holder), standing)| (source, holder, standing);
+        let oldest = self
+            .queues
+            .oldest_unproven(is_held, &mut standing)
+            .map(flat);
+        let waiting = self.queues.sample(is_held, &mut standing).map(flat);
         // Below that, it may be one of a crowd that boots.
         let is_unfair = held > own + 1 && held * LARGE_PART >= self.capacity;
         // The kind of standing, and whether the holder is of the largest, in the order of the crate's
@@ -301,45 +292,6 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         let (holder, standing) = holders.lowest(&mut standing)?;
         (standing == Standing::Overdue).then_some(holder)
     }
-
-    /// The oldest of all holders that have proved nothing.
-    fn oldest_unproven(
-        &mut self,
-        standing: &mut impl FnMut(&K) -> Standing,
-    ) -> Option<(Source, K, Standing)> {
-        for _ in 0..SORTED_PER_CALL {
-            let (source, holder) = *self.unproven.front()?;
-            if holds(&self.prefixes, source, &holder) {
-                let standing = standing(&holder);
-                if !standing.is_proven() {
-                    return Some((source, holder, standing));
-                }
-                self.proven.push_back((source, holder));
-            }
-            self.unproven.pop_front();
-        }
-        None
-    }
-
-    /// The holder with the lowest standing among the next [`SAMPLE`] that have proved themselves.
-    fn sample(
-        &mut self,
-        standing: &mut impl FnMut(&K) -> Standing,
-    ) -> Option<(Source, K, Standing)> {
-        let mut lowest: Option<(Source, K, Standing)> = None;
-        for _ in 0..SAMPLE.min(self.proven.len()) {
-            let (source, holder) = self.proven.pop_front()?;
-            if !holds(&self.prefixes, source, &holder) {
-                continue;
-            }
-            self.proven.push_back((source, holder));
-            let standing = standing(&holder);
-            if lowest.is_none_or(|(_, _, before)| standing.rank() < before.rank()) {
-                lowest = Some((source, holder, standing));
-            }
-        }
-        lowest
-    }
 }
 
 fn holds<K: Copy + Eq + Hash + Ord>(
@@ -370,55 +322,18 @@ impl<K> Default for Holders<K> {
     fn default() -> Self {
         Self {
             all: BTreeSet::new(),
-            unproven: VecDeque::new(),
-            proven: VecDeque::new(),
+            queues: Queues::default(),
         }
     }
 }
 
 impl<K: Copy + Ord> Holders<K> {
-    /// The holder that gives way before the others, as far as [`SAMPLE`] of them tell.
+    /// The holder that gives way before the others, as far as a sample of them tells.
     fn lowest(&mut self, standing: &mut impl FnMut(&K) -> Standing) -> Option<(K, Standing)> {
-        for _ in 0..SORTED_PER_CALL {
-            let Some(&holder) = self.unproven.front() else {
-                break;
-            };
-            if self.all.contains(&holder) {
-                let standing = standing(&holder);
-                if !standing.is_proven() {
-                    return Some((holder, standing));
-                }
-                self.proven.push_back(holder);
-            }
-            self.unproven.pop_front();
-        }
-        // The sample begins elsewhere each time, so that all are compared in turn.
-        let turn = SAMPLE.min(self.proven.len());
-        let mut lowest: Option<(K, Standing)> = None;
-        for _ in 0..turn {
-            let Some(holder) = self.proven.pop_front() else {
-                break;
-            };
-            if !self.all.contains(&holder) {
-                continue;
-            }
-            self.proven.push_back(holder);
-            let standing = standing(&holder);
-            if lowest.is_none_or(|(_, before)| standing.rank() < before.rank()) {
-                lowest = Some((holder, standing));
-            }
-        }
-        lowest
-    }
-
-    /// Forgets those that are gone, once they are most of what is remembered.
-    fn compact(&mut self) {
-        let limit = 2 * self.all.len() + SAMPLE;
-        let all = &self.all;
-        for queue in [&mut self.unproven, &mut self.proven] {
-            if queue.len() > limit {
-                queue.retain(|holder| all.contains(holder));
-            }
+        let is_held = |holder: &K| self.all.contains(holder);
+        match self.queues.oldest_unproven(is_held, standing) {
+            None => self.queues.sample(is_held, standing),
+            oldest => oldest,
         }
     }
 }
