@@ -4,6 +4,7 @@ use std::net::IpAddr;
 use std::time::Duration;
 
 use ahash::AHashMap;
+use places::Source;
 
 /// Most prefixes that are tracked. Peers of further prefixes share one budget.
 const MAX_PREFIXES: usize = 65_536;
@@ -32,7 +33,7 @@ pub struct Limits {
 #[derive(Debug)]
 pub(crate) struct PrefixBudgets {
     rate: f64,
-    buckets: AHashMap<u64, Bucket>,
+    buckets: AHashMap<u128, Bucket>,
     overflow: Bucket,
     last_sweep: Duration,
 }
@@ -87,7 +88,7 @@ impl PrefixBudgets {
     /// Charges `bytes` to the prefix of `peer`. Returns whether its budget sufficed.
     pub(crate) fn charge(&mut self, peer: IpAddr, bytes: usize, now: Duration) -> bool {
         let (rate, full) = (self.rate, self.rate * BURST_SECONDS);
-        let prefix = prefix(peer);
+        let prefix = Source::from(peer).prefix();
         if self.buckets.len() >= MAX_PREFIXES && !self.buckets.contains_key(&prefix) {
             self.sweep(now);
         }
@@ -120,17 +121,6 @@ impl PrefixBudgets {
         self.buckets.retain(|_, bucket| {
             bucket.bytes + rate * now.saturating_sub(bucket.refilled_at).as_secs_f64() < full
         });
-    }
-}
-
-/// The network prefix of an address.
-fn prefix(peer: IpAddr) -> u64 {
-    match peer {
-        // IPv6 prefixes have 56 bits, so the top bit tells IPv4 prefixes apart.
-        IpAddr::V4(peer) => (1 << 63) | u64::from(peer.to_bits() >> 8),
-        IpAddr::V6(peer) => {
-            u64::try_from(peer.to_bits() >> 72).expect("a 56-bit prefix fits into 64 bits")
-        }
     }
 }
 
