@@ -484,19 +484,23 @@ async fn a_stalled_follower_is_dropped_and_buffers_little() {
     assert!(taken < 200_000, "{taken} bytes waited for it, and no more");
 }
 
-#[tokio::test(start_paused = true)]
-async fn a_follower_over_the_limit_is_refused_until_another_leaves() {
+/// A service for at most this many followers.
+fn service_for(followers: usize) -> Service {
     let limits = PublisherLimits {
-        followers: 2,
+        followers,
         ..PublisherLimits::default()
     };
-    let metrics = PublisherMetrics::register(&mut Registry::default());
-    let service = Service::new(
+    Service::new(
         publisher(machines(1)),
-        metrics,
+        PublisherMetrics::register(&mut Registry::default()),
         limits,
         CancellationToken::new(),
-    );
+    )
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_follower_over_the_limit_is_refused_until_another_leaves() {
+    let service = service_for(2);
     let open = || {
         service.open(
             &peer(1),
@@ -516,17 +520,7 @@ async fn a_follower_over_the_limit_is_refused_until_another_leaves() {
 
 #[tokio::test(start_paused = true)]
 async fn one_certificate_does_not_keep_all_places_from_another() {
-    let limits = PublisherLimits {
-        followers: 4,
-        ..PublisherLimits::default()
-    };
-    let metrics = PublisherMetrics::register(&mut Registry::default());
-    let service = Service::new(
-        publisher(machines(1)),
-        metrics,
-        limits,
-        CancellationToken::new(),
-    );
+    let service = service_for(4);
     let open = |peer: &PeerInfo| {
         let request = FollowRequest {
             protocol: 1,
