@@ -237,7 +237,7 @@ impl Table {
         }
     }
 
-    /// Logs now and then that all places are taken, and by whom most are.
+    /// Logs now and then that all places are taken, and the address that holds most.
     fn warn_of_shortage(&mut self, server: &'static str, now: Instant) {
         let is_silent = |at| now.saturating_duration_since(at) < WARNING_INTERVAL;
         if self.warned_at.is_some_and(is_silent) {
