@@ -10,6 +10,7 @@ use e2e::roles::{Role, eventually};
 use e2e::site::{SOON, Site};
 use serde_json::{Value, json};
 use std::time::Duration;
+use tempfile::TempDir;
 
 const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
@@ -144,8 +145,8 @@ fn the_older_of_two_assignments_in_two_namespaces_wins_and_both_report_it() -> R
     Ok(())
 }
 
-#[test]
-fn the_older_of_two_assignments_in_two_clusters_wins_and_the_replica_reports_it() -> Result<()> {
+/// Two clusters, a replica that follows both, and its state directory.
+fn two_clusters() -> Result<(Site, Site, Role, TempDir)> {
     let (mut east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
     // Both trust the authority of the west: a replica has one identity.
     let leaf = west
@@ -166,6 +167,12 @@ fn the_older_of_two_assignments_in_two_clusters_wins_and_the_replica_reports_it(
             &format!("west={}", west.controllers[0].feed_url()?),
         ])
         .start_ready()?;
+    Ok((east, west, replica, state))
+}
+
+#[test]
+fn the_older_of_two_assignments_in_two_clusters_wins_and_the_replica_reports_it() -> Result<()> {
+    let (east, west, replica, _state) = two_clusters()?;
     for site in [&east, &west] {
         site.cluster.kubectl(["create", "namespace", "racks"])?;
     }
@@ -255,25 +262,7 @@ fn copy_id(kubectl: &Kubectl, name: &str, id: &str) -> Result<()> {
 
 #[test]
 fn a_copied_config_id_never_serves_the_text_of_another_profile() -> Result<()> {
-    let (mut east, west) = (Site::start(1, 0)?, Site::start(1, 0)?);
-    let leaf = west
-        .certificates
-        .authority
-        .issue(&Leaf::peer("shaper-controller").dns("localhost"))?;
-    east.certificates
-        .controller
-        .write(&leaf, &west.certificates.authority.pem())?;
-    let state = tempfile::tempdir()?;
-    let replica = Role::api([], west.certificates.api.path(), state.path())?
-        .args([
-            "--feed",
-            &format!("east={}", east.controllers[0].feed_url()?),
-        ])
-        .args([
-            "--feed",
-            &format!("west={}", west.controllers[0].feed_url()?),
-        ])
-        .start_ready()?;
+    let (east, west, replica, _state) = two_clusters()?;
     // The copy is in a Profile that is older than the owner.
     let western = &west.kubectl;
     western.apply(&links_to("older", "00000000-0000-4000-8000-000000000001"))?;
