@@ -236,7 +236,7 @@ impl Index {
                         id_changes.record(key, self.ids(&name), None);
                     }
                     self.remove(&name);
-                    changes.push(gone(&name));
+                    changes.push(name.clone().deletion());
                     changed.insert(name);
                 }
             }
@@ -519,13 +519,6 @@ fn keep_own_ids(change: &mut Change, config_ids: &ConfigIds) {
             }
         }
         Change::Assignment(_) | Change::AssignmentDeleted(_) | Change::ProfileDeleted(_) => {}
-    }
-}
-
-fn gone(name: &ObjectRef) -> Change {
-    match name {
-        ObjectRef::Profile(key) => Change::ProfileDeleted(key.clone()),
-        ObjectRef::Assignment(key) => Change::AssignmentDeleted(key.clone()),
     }
 }
 

@@ -175,20 +175,18 @@ mod tests {
 
     use super::*;
 
+    fn open(dir: &Path) -> TftpRoot {
+        let metrics = Metrics::register(&mut Registry::default());
+        TftpRoot::open(Some(dir), Activity::default(), metrics, Remarks::default()).unwrap()
+    }
+
     #[test]
     fn a_file_that_grows_is_logged_once() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ipxe.efi");
         fs::write(&file, "").unwrap();
-        let metrics = Metrics::register(&mut Registry::default());
         let log = crate::logs::capture(|| {
-            let mut root = TftpRoot::open(
-                Some(dir.path()),
-                Activity::default(),
-                metrics,
-                Remarks::default(),
-            )
-            .unwrap();
+            let mut root = open(dir.path());
             for len in 1..10 {
                 fs::write(&file, "x".repeat(len)).unwrap();
                 root.read(dir.path()).unwrap();
@@ -201,14 +199,7 @@ mod tests {
     fn changed_files_are_logged_when_their_names_change_and_not_too_often() {
         let dir = tempfile::tempdir().unwrap();
         fs::write(dir.path().join("ipxe.efi"), "one").unwrap();
-        let metrics = Metrics::register(&mut Registry::default());
-        let mut root = TftpRoot::open(
-            Some(dir.path()),
-            Activity::default(),
-            metrics,
-            Remarks::default(),
-        )
-        .unwrap();
+        let mut root = open(dir.path());
         let (_, opened) = root.logged.clone().expect("the first table is logged");
         let scan = |root: &TftpRoot| {
             Table::scan(dir.path(), &root.table.load_full(), &root.activity)
