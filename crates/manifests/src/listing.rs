@@ -108,41 +108,23 @@ fn profile(profile: &Profile) -> Value {
 
 fn assignment(assignment: &Assignment) -> Value {
     let subjects = &assignment.subjects;
-    let texts = |texts: Vec<String>| texts.into_iter().map(Value::from).collect();
-    let lists: [(&str, Vec<Value>); 4] = [
-        (
-            "uuids",
-            texts(subjects.uuids.iter().map(ToString::to_string).collect()),
-        ),
-        (
-            "serialNumbers",
-            texts(subjects.serials.iter().map(ToString::to_string).collect()),
-        ),
-        (
-            "macAddresses",
-            texts(subjects.macs.iter().map(ToString::to_string).collect()),
-        ),
-        (
-            "matchExpressions",
-            subjects
-                .labels
-                .requirements()
-                .iter()
-                .map(expression)
-                .collect(),
-        ),
-    ];
-    // A list of identities without items is invalid.
-    let selectors: BTreeMap<&str, Vec<Value>> = lists
-        .into_iter()
-        .filter(|(_, items)| !items.is_empty())
+    let expressions: Vec<Value> = subjects
+        .labels
+        .requirements()
+        .iter()
+        .map(expression)
         .collect();
     json!({
         "apiVersion": crd::API_VERSION,
         "kind": "Assignment",
         "metadata": metadata(&assignment.key, assignment.created, &assignment.labels),
         "spec": {
-            "subjectSelectors": selectors,
+            "subjectSelectors": {
+                "uuids": subjects.uuids.to_vec(),
+                "serialNumbers": subjects.serials.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
+                "macAddresses": subjects.macs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+                "matchExpressions": expressions,
+            },
             "profileSelectors": map(&assignment.profiles),
             "priority": assignment.priority,
         },
