@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use places::{Places, Source, Standing};
 use tokio::sync::Notify;
-use tokio::time::timeout;
 use tracing::warn;
 
 use crate::accept_errors::AcceptErrors;
@@ -22,10 +21,6 @@ use entry::Entry;
 pub use entry::{Busy, Connection, Stage};
 pub use reserved::{NoRoom, Reserved};
 
-/// How often a newcomer that waits looks whether a connection that is being shed can give way.
-const SHED_WAIT: Duration = Duration::from_millis(20);
-/// After this time, a connection that is being shed gets its answer even if it has not sent a request.
-const SHED_GRACE: Duration = Duration::from_secs(4);
 /// The interval at which the log repeats that places are short.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -55,8 +50,8 @@ pub enum WhenFull {
     /// It is closed.
     Refuse,
     /// It is admitted with [`is_shed`](Connection::is_shed) set, up to this many at once, so that
-    /// its client gets a 503. One more waits for a moment, until another has had its answer: see
-    /// [`Connection::must_hurry`].
+    /// its client gets a 503. One more waits until another has had its answer. If the newcomer's
+    /// address holds less, that [must hurry](Connection::must_hurry).
     Shed(usize),
 }
 
@@ -166,8 +161,7 @@ impl Connections {
             match self.admit(peer) {
                 Ok(place) => return Some(place),
                 Err(Full::Refuse) => return None,
-                // It does not wait for ever: the oldest that is shed has to hurry after `SHED_GRACE`.
-                Err(Full::Wait) => drop(timeout(SHED_WAIT, freed).await),
+                Err(Full::Wait) => freed.await,
             }
         }
     }
@@ -193,11 +187,10 @@ impl Connections {
                     return Err(Full::Refuse);
                 };
                 is_shed = true;
-                let standing = |entry: &Entry| entry.standing_of_shed(SHED_GRACE, now);
                 if table.shed.places.is_full()
                     && table
                         .shed
-                        .make_room(source, standing, Entry::hurry)
+                        .make_room(source, |_| Standing::Unproven, Entry::hurry)
                         .is_none()
                 {
                     return Err(Full::Wait);

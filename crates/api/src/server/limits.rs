@@ -37,7 +37,8 @@ impl Default for Limits {
         Self {
             connections: 16 * 1024,
             shedding: 2048,
-            grace: Duration::from_secs(5),
+            // A request that the kernel dropped in a crowd is sent again after 1, 3 and 7 s.
+            grace: Duration::from_secs(10),
             in_flight: 4096,
             head: Duration::from_secs(15),
             answer: Duration::from_secs(30),

@@ -10,10 +10,13 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::reserved::{NoRoom, Reserved};
-use super::{Limits, Shared};
+use super::{Limits, Shared, WhenFull};
 
 /// A client that has taken nothing of its answer for this long does not use its place.
 const STALL: Duration = Duration::from_secs(1);
+
+/// How long a connection is spared if a newcomer can be told to come back instead.
+const FRESH: Duration = Duration::from_secs(1);
 
 /// What a connection has proved so far, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -204,10 +207,12 @@ impl Entry {
     pub(super) fn standing(&self, limits: &Limits, now: Instant) -> Standing {
         let age = now.saturating_duration_since(self.accepted);
         if self.stage() < limits.proof {
-            return if age > limits.grace {
-                Standing::Overdue
-            } else {
-                Standing::Unproven
+            let can_shed = matches!(limits.when_full, WhenFull::Shed(_));
+            return match age {
+                _ if age > limits.grace => Standing::Overdue,
+                // A request may be on its way, and iPXE takes a closed connection for a failure.
+                _ if can_shed && age < FRESH => Standing::Fresh,
+                _ => Standing::Unproven,
             };
         }
         let active_at = Duration::from_millis(self.active_at.load(Ordering::Relaxed));
@@ -218,15 +223,6 @@ impl Entry {
             Standing::Progressing(taken / age.as_secs().max(1))
         } else {
             Standing::Waiting(waits)
-        }
-    }
-
-    /// What a connection that is being shed does with its place.
-    pub(super) fn standing_of_shed(&self, grace: Duration, now: Instant) -> Standing {
-        if now.saturating_duration_since(self.accepted) > grace {
-            Standing::Overdue
-        } else {
-            Standing::Unproven
         }
     }
 

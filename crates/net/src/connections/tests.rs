@@ -57,6 +57,19 @@ fn silent_connections_of_one_address_give_way_to_others() {
 }
 
 #[test]
+fn a_server_that_sheds_spares_a_connection_that_has_just_come() {
+    let table = connections(3, WhenFull::Shed(10));
+    let crowd = [peer(1), peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
+    let early = table.admit(stranger(1)).unwrap();
+    assert!(early.connection.is_shed() && early.displaced.is_none());
+    std::thread::sleep(Duration::from_millis(1100));
+    let late = table.admit(stranger(1)).unwrap();
+    assert!(!late.connection.is_shed());
+    assert_eq!(late.displaced, Some(peer(1)));
+    drop(crowd);
+}
+
+#[test]
 fn a_busy_connection_is_not_closed_for_one_of_the_same_size() {
     let table = connections(2, WhenFull::Refuse);
     let idle = table.admit(peer(1)).unwrap();
@@ -103,11 +116,19 @@ async fn a_server_that_sheds_waits_until_another_was_answered() {
     tokio::task::yield_now().await;
     drop(shed);
     assert!(waiting.await.unwrap().is_some());
-    // One that sends no request has to hurry.
-    let silent = table.admit_or_wait(peer(1)).await.unwrap();
-    let next = table.admit_or_wait(peer(1)).await.unwrap();
+}
+
+#[tokio::test]
+async fn shed_connections_of_one_address_hurry_for_another() {
+    let table = connections(1, WhenFull::Shed(2));
+    let served = table.admit(peer(1)).unwrap();
+    served.connection.reached(Stage::HeadRead);
+    let busy = served.connection.busy();
+    let silent = [peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
+    let next = table.admit_or_wait(stranger(1)).await.unwrap();
     assert!(next.connection.is_shed());
-    silent.connection.must_hurry().await;
+    silent[0].connection.must_hurry().await;
+    drop(busy);
 }
 
 #[test]
