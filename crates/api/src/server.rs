@@ -244,6 +244,7 @@ impl Handler for ConnectionHandler {
             context.metrics.connections_shed.inc();
         }
         let Some(tls) = context.tls.clone() else {
+            connection.can_hurry();
             return Box::pin(async move {
                 context.serve_or_shed(stream, peer, &connection, stop).await;
             });
@@ -252,7 +253,10 @@ impl Handler for ConnectionHandler {
         Box::pin(async move {
             let handshake = connection.handshake(stream, &*tls, context.limits.head);
             match handshake.await {
-                Ok(stream) => context.serve_or_shed(stream, peer, &connection, stop).await,
+                Ok(stream) => {
+                    connection.can_hurry();
+                    context.serve_or_shed(stream, peer, &connection, stop).await;
+                }
                 Err(error) => {
                     let reason = tls::handshake_reason(&error);
                     debug!(peer = %peer.remote, %error, reason, "TLS handshake failed");

@@ -20,22 +20,28 @@ pub(crate) fn retry_after() -> u32 {
 /// Reads the head of one request and answers it with a 503, after which iPXE retries by itself
 /// (`ipxe:src/net/tcp/httpcore.c`).
 ///
-/// Answers even if the request does not arrive in time, or others wait for the connection's place: on an overloaded network the kernel may
-/// have dropped the request, and the client sends it again seconds later. Without an answer it
-/// would then get a reset.
+/// Answers even if the request does not arrive in time, or others wait for the connection's place: on
+/// an overloaded network the kernel may have dropped the request, and the client sends it again
+/// seconds later. Without an answer it would then get a reset.
 pub(crate) async fn shed(mut stream: impl AsyncRead + AsyncWrite + Unpin, connection: &Connection) {
-    const REASON: &str = "shaper has too many connections; try again in a moment";
     // A failed read is the client's problem; it retries.
     tokio::select! {
         biased;
         _ = timeout(LIMIT, read_head(&mut stream)) => {}
         () = connection.must_hurry() => {}
     }
+    answer(stream).await;
+}
+
+/// Writes the 503 and closes the stream, whether or not a request has arrived.
+pub(crate) async fn answer(mut stream: impl AsyncWrite + Unpin) {
+    const REASON: &str = "shaper has too many connections; try again in a moment";
     let answer = PlainText::new(StatusCode::SERVICE_UNAVAILABLE, REASON).retry_after(retry_after());
     let exchange = async {
         stream.write_all(&answer.to_http1()).await?;
         stream.shutdown().await
     };
+    // A failed write is the client's problem; it retries.
     let _ = timeout(LIMIT, exchange).await;
 }
 

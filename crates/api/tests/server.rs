@@ -8,8 +8,9 @@ use api::{BootService, Limits, Metrics, Server};
 use boot::{Catalog, Change, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog};
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
-use tokio::net::TcpStream;
+use tokio::net::{TcpSocket, TcpStream};
 use tokio::task::JoinHandle;
+use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 struct Running {
@@ -86,6 +87,24 @@ impl Running {
         let mut answer = Vec::new();
         let _ = stream.read_to_end(&mut answer).await;
         String::from_utf8(answer).unwrap()
+    }
+
+    fn metrics(&self) -> String {
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
+        text
+    }
+
+    /// Waits until this many connections are counted as open.
+    async fn wait_for_connections(&self, open: usize) {
+        let line = format!("http_connections {open}\n");
+        for _ in 0..500 {
+            if self.metrics().contains(&line) {
+                return;
+            }
+            sleep(Duration::from_millis(10)).await;
+        }
+        panic!("never {open} connections: {}", self.metrics());
     }
 
     async fn stop(self) {
@@ -359,6 +378,40 @@ async fn a_connection_beyond_the_limit_gets_503_with_retry_after() {
 }
 
 #[tokio::test]
+async fn a_connection_that_gives_way_before_its_request_gets_503_with_retry_after() {
+    let server = start(Limits {
+        connections: 2,
+        ..Limits::default()
+    });
+    let mut early = server.connect().await;
+    // Half a head is no request.
+    early.write_all(b"GET /boot.ipxe HTTP").await.unwrap();
+    server.wait_for_connections(1).await;
+    let _silent = server.connect().await;
+    server.wait_for_connections(2).await;
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind("127.9.9.9:0".parse().unwrap()).unwrap();
+    let mut newcomer = socket.connect(server.address).await.unwrap();
+    newcomer
+        .write_all(b"GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n")
+        .await
+        .unwrap();
+    let (head, _) = read_answer(&mut newcomer).await;
+    assert!(head.starts_with("HTTP/1.1 200 "), "{head}");
+    let (head, _) = read_answer(&mut early).await;
+    assert!(head.starts_with("HTTP/1.1 503 "), "{head}");
+    assert!(head.contains("\r\nretry-after: "), "{head}");
+    let metrics = server.metrics();
+    assert!(
+        metrics.contains("http_connections_displaced_total 1\n"),
+        "{metrics}"
+    );
+    // The silent one and the newcomer.
+    server.wait_for_connections(2).await;
+    server.stop().await;
+}
+
+#[tokio::test]
 async fn a_request_beyond_the_limit_gets_503_with_retry_after() {
     let server = start(Limits {
         in_flight: 0,
@@ -382,8 +435,7 @@ async fn stopping_closes_idle_connections() {
         .await
         .unwrap();
     read_answer(&mut idle).await;
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &server.registry).unwrap();
+    let text = server.metrics();
     assert!(
         text.contains("http_requests_total{route=\"bootstrap\",outcome=\"ok\"} 1"),
         "{text}"
@@ -426,8 +478,7 @@ async fn bytes_that_are_not_a_request_get_a_complete_400_and_are_counted() {
         server.exchange(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await,
         ""
     );
-    let mut text = String::new();
-    prometheus_client::encoding::text::encode(&mut text, &server.registry).unwrap();
+    let text = server.metrics();
     assert!(
         text.contains("http_requests_total{route=\"unknown\",outcome=\"bad_request\"} 5"),
         "{text}"

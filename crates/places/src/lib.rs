@@ -66,9 +66,6 @@ pub enum Standing {
     Overdue,
     /// It has proved nothing, but its time is not over.
     Unproven,
-    /// It has come just now, and the server can send the newcomer away more gently than it could this
-    /// one. It does not give way.
-    Fresh,
     /// It has proved itself, and does not use its place: it is idle, or takes nothing of what it is
     /// sent. For how long.
     Waiting(Duration),
@@ -112,12 +109,11 @@ impl Standing {
         match self {
             Self::Overdue => (0, 0),
             Self::Unproven => (1, 0),
-            Self::Fresh => (2, 0),
             Self::Waiting(time) => {
                 let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
-                (3, u64::MAX - millis)
+                (2, u64::MAX - millis)
             }
-            Self::Progressing(rate) => (4, rate),
+            Self::Progressing(rate) => (3, rate),
         }
     }
 }
@@ -269,7 +265,6 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             Standing::Overdue if is_of_largest && is_unfair => Some(0),
             Standing::Overdue => Some(1),
             Standing::Unproven => (is_of_largest && is_unfair).then_some(2),
-            Standing::Fresh => None,
             Standing::Waiting(_) if is_of_largest && is_unfair => Some(3),
             Standing::Waiting(time) => (time >= SHORT_WAIT).then_some(4),
             Standing::Progressing(_) => {

@@ -1,5 +1,6 @@
 //! Machines that boot as iPXE does: three requests on one connection, kept open for a while; a 503
-//! with Retry-After makes them wait.
+//! with Retry-After makes them wait. A kept connection that is closed before a byte of an answer
+//! arrives is opened anew (`ipxe:src/net/tcp/httpconn.c`).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
@@ -41,6 +42,20 @@ pub struct Boots {
 struct Boot {
     retry_after: Vec<u64>,
     latencies: Vec<Duration>,
+}
+
+/// A connection that is kept from one request to the next.
+struct Kept {
+    stream: TcpStream,
+    to: SocketAddr,
+    machine: usize,
+    has_answered: bool,
+}
+
+/// The head of an answer in lower case, and its body.
+struct Answer {
+    head: String,
+    body: String,
 }
 
 /// The result of one request.
@@ -157,11 +172,8 @@ impl Boot {
         for _ in 0..MOST_WAITS {
             let wait = {
                 let _open = open.acquire().await;
-                let mut stream = timeout(HANG, connect(to, machine, None))
-                    .await
-                    .context("no connection")?
-                    .context("no connection")?;
-                let wait = timeout(HANG, self.chain(&mut stream, to, machine))
+                let mut kept = Kept::open(to, machine).await?;
+                let wait = timeout(HANG, self.chain(&mut kept))
                     .await
                     .context("no answer")??;
                 if wait.is_none() {
@@ -177,13 +189,9 @@ impl Boot {
     }
 
     /// Fetches bootstrap, script and config. Returns how long to wait if told to.
-    async fn chain(
-        &mut self,
-        stream: &mut TcpStream,
-        to: SocketAddr,
-        machine: usize,
-    ) -> Result<Option<u64>> {
-        let bootstrap = match self.get(stream, to, "/boot.ipxe").await? {
+    async fn chain(&mut self, kept: &mut Kept) -> Result<Option<u64>> {
+        let machine = kept.machine;
+        let bootstrap = match self.get(kept, "/boot.ipxe").await? {
             Got::Body(body) => body,
             Got::Wait(seconds) => return Ok(Some(seconds)),
         };
@@ -193,8 +201,7 @@ impl Boot {
         );
         let script = match self
             .get(
-                stream,
-                to,
+                kept,
                 &format!("/ipxe?serial=SN-{machine}&buildarch=x86_64&platform=efi"),
             )
             .await?
@@ -210,7 +217,7 @@ impl Boot {
             .split_whitespace()
             .find_map(|word| Some(&word[word.find("/config/")?..]))
             .context("the script has no link")?;
-        match self.get(stream, to, link).await? {
+        match self.get(kept, link).await? {
             Got::Body(body) => ensure!(
                 body == format!("for SN-{machine}\n"),
                 "a wrong config: {body:.100}"
@@ -220,16 +227,55 @@ impl Boot {
         Ok(None)
     }
 
-    async fn get(&mut self, stream: &mut TcpStream, to: SocketAddr, target: &str) -> Result<Got> {
+    async fn get(&mut self, kept: &mut Kept, target: &str) -> Result<Got> {
         let asked = Instant::now();
-        stream
-            .write_all(
-                format!("GET {target} HTTP/1.1\r\nHost: {to}\r\nConnection: keep-alive\r\n\r\n")
-                    .as_bytes(),
-            )
-            .await?;
+        let answer = match kept.exchange(target).await? {
+            Some(answer) => answer,
+            None if kept.has_answered => {
+                *kept = Kept::open(kept.to, kept.machine).await?;
+                let answer = kept.exchange(target).await?;
+                answer.with_context(|| format!("{target}: closed before an answer, twice"))?
+            }
+            None => bail!("{target}: closed before an answer"),
+        };
+        self.latencies.push(asked.elapsed());
+        let retry_after = answer
+            .head
+            .lines()
+            .find_map(|line| line.strip_prefix("retry-after: "));
+        match (answer.head.split(' ').nth(1), retry_after) {
+            (Some("200"), _) => Ok(Got::Body(answer.body)),
+            (Some("503"), Some(seconds)) => Ok(Got::Wait(seconds.trim().parse()?)),
+            _ => bail!("{target} answers {}: {}", answer.head, answer.body),
+        }
+    }
+}
+
+// === impl Kept ===
+
+impl Kept {
+    async fn open(to: SocketAddr, machine: usize) -> Result<Self> {
+        let stream = timeout(HANG, connect(to, machine, None))
+            .await
+            .context("no connection")?
+            .context("no connection")?;
+        Ok(Self {
+            stream,
+            to,
+            machine,
+            has_answered: false,
+        })
+    }
+
+    /// Sends a request and reads its answer. None if the connection ends before a byte of it.
+    async fn exchange(&mut self, target: &str) -> Result<Option<Answer>> {
+        let to = self.to;
+        let request =
+            format!("GET {target} HTTP/1.1\r\nHost: {to}\r\nConnection: keep-alive\r\n\r\n");
+        // If the server has closed the connection, reading tells.
+        let _ = self.stream.write_all(request.as_bytes()).await;
         let mut answer = Vec::new();
-        let (head, length) = loop {
+        loop {
             if let Some(end) = answer.windows(4).position(|window| window == b"\r\n\r\n") {
                 let head = std::str::from_utf8(&answer[..end])?.to_ascii_lowercase();
                 let length = head
@@ -237,24 +283,17 @@ impl Boot {
                     .find_map(|line| line.strip_prefix("content-length: "));
                 let length: usize = length.context("no Content-Length")?.trim().parse()?;
                 if answer.len() >= end + 4 + length {
-                    break (head, length);
+                    self.has_answered = true;
+                    let body = String::from_utf8_lossy(&answer[answer.len() - length..]);
+                    let body = body.into_owned();
+                    return Ok(Some(Answer { head, body }));
                 }
             }
-            ensure!(
-                stream.read_buf(&mut answer).await? > 0,
-                "{target}: closed after {} bytes",
-                answer.len()
-            );
-        };
-        self.latencies.push(asked.elapsed());
-        let body = String::from_utf8_lossy(&answer[answer.len() - length..]).into_owned();
-        let retry_after = head
-            .lines()
-            .find_map(|line| line.strip_prefix("retry-after: "));
-        match (head.split(' ').nth(1), retry_after) {
-            (Some("200"), _) => Ok(Got::Body(body)),
-            (Some("503"), Some(seconds)) => Ok(Got::Wait(seconds.trim().parse()?)),
-            _ => bail!("{target} answers {head}: {body}"),
+            match self.stream.read_buf(&mut answer).await {
+                Ok(0) | Err(_) if answer.is_empty() => return Ok(None),
+                Ok(0) => bail!("{target}: closed after {} bytes", answer.len()),
+                read => read.with_context(|| format!("{target}: after {} bytes", answer.len()))?,
+            };
         }
     }
 }

@@ -12,6 +12,7 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use net::{PlainText, Stage, WriteTimeout};
+use prometheus_client::metrics::gauge::Gauge;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -20,6 +21,7 @@ use tracing::debug;
 
 use crate::answer::{Answer, Outcome, Route};
 use crate::error_rewriter::{ErrorRewriter, ResponseInFlight};
+use crate::shed;
 use crate::target_encoder::TargetEncoder;
 
 use super::request::ResponseBody;
@@ -49,6 +51,24 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: u64 = 2 * 1024 * 1024;
 
+/// Counts an open connection until this is dropped, also if its task is aborted.
+struct OpenConnection<'a>(&'a Gauge);
+
+// === impl OpenConnection ===
+
+impl<'a> OpenConnection<'a> {
+    fn new(connections: &'a Gauge) -> Self {
+        connections.inc();
+        Self(connections)
+    }
+}
+
+impl Drop for OpenConnection<'_> {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 // === impl ConnectionState ===
 
 impl ConnectionState {
@@ -74,7 +94,7 @@ impl ServerContext {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        self.metrics.connections.inc();
+        let _open = OpenConnection::new(&self.metrics.connections);
         let state = ConnectionState::default();
         let service = service_fn(|request| {
             accepted.reached(Stage::HeadRead);
@@ -101,9 +121,20 @@ impl ServerContext {
             // A client may close its direction after its last request.
             .half_close(true)
             .serve_connection(TokioIo::new(stream), service);
-        let ended = match stop.run_until_cancelled(&mut connection).await {
-            Some(ended) => ended,
-            None => self.drain(&mut connection, &state).await,
+        let ended = tokio::select! {
+            biased;
+            ended = &mut connection => ended,
+            () = accepted.must_hurry() => {
+                if !state.has_answered.load(Ordering::Relaxed) {
+                    // `ErrorRewriter` passes on what is written now.
+                    state.response_in_flight.set();
+                    shed::answer(connection.into_parts().io.into_inner()).await;
+                    return;
+                }
+                // The request arrived at the same moment.
+                self.drain(&mut connection, &state).await
+            }
+            () = stop.cancelled() => self.drain(&mut connection, &state).await,
         };
         if let Err(error) = ended {
             debug!(peer = %peer.remote, %error, "connection ended");
@@ -115,7 +146,6 @@ impl ServerContext {
         if state.has_unread_input.load(Ordering::Relaxed) {
             linger(connection.into_parts().io.into_inner()).await;
         }
-        self.metrics.connections.dec();
     }
 
     /// Finishes the connection when the server stops: answers the requests that have arrived, and

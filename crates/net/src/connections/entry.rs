@@ -10,13 +10,10 @@ use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
 use super::reserved::{NoRoom, Reserved};
-use super::{Limits, Shared, WhenFull};
+use super::{Limits, Shared};
 
 /// A client that has taken nothing of its answer for this long does not use its place.
 const STALL: Duration = Duration::from_secs(1);
-
-/// How long a connection is spared if a newcomer can be told to come back instead.
-const FRESH: Duration = Duration::from_secs(1);
 
 /// What a connection has proved so far, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
@@ -57,7 +54,9 @@ pub(super) struct Entry {
     active_at: AtomicU64,
     /// Bytes that were sent after the client's window had been full.
     taken: AtomicU64,
-    /// Notified when an answer that sheds it must not wait any more.
+    /// Whether the task that serves it waits for `hurry`.
+    can_hurry: AtomicBool,
+    /// Notified when it must be answered without its request.
     hurry: Notify,
     /// Bytes of long answers; see [`Connection::reserve`].
     pub(super) reserved: AtomicUsize,
@@ -69,6 +68,9 @@ enum Task {
     #[default]
     NotStarted,
     Started(AbortHandle),
+    /// It was told to end.
+    Hurried,
+    /// It was aborted, or is to be once it starts.
     Closed,
 }
 
@@ -100,8 +102,16 @@ impl Connection {
         self.is_shed
     }
 
-    /// Returns once a connection that is [shed](Self::is_shed) must be answered without waiting for
-    /// its request, since others wait for its place.
+    /// Declares that its task waits for [`must_hurry`](Self::must_hurry). From now on, a connection
+    /// that gives way before its head has been read is told so instead of being aborted.
+    pub fn can_hurry(&self) {
+        // The lock orders this before or after `close`.
+        let _task = self.entry.task();
+        self.entry.can_hurry.store(true, Ordering::Relaxed);
+    }
+
+    /// Returns once the connection must be answered without waiting for its request, since another
+    /// takes its place: one that is [shed](Self::is_shed), or one that [can](Self::can_hurry).
     pub async fn must_hurry(&self) {
         self.entry.hurry.notified().await;
     }
@@ -165,8 +175,9 @@ impl Connection {
     pub(crate) fn set_task(&self, handle: AbortHandle) {
         let mut task = self.entry.task();
         match *task {
+            Task::Hurried => {}
             Task::Closed => handle.abort(),
-            _ => *task = Task::Started(handle),
+            Task::NotStarted | Task::Started(_) => *task = Task::Started(handle),
         }
     }
 }
@@ -193,6 +204,7 @@ impl Entry {
             is_writing: AtomicBool::default(),
             active_at: AtomicU64::default(),
             taken: AtomicU64::default(),
+            can_hurry: AtomicBool::default(),
             hurry: Notify::new(),
             reserved: AtomicUsize::default(),
             task: Mutex::default(),
@@ -207,12 +219,10 @@ impl Entry {
     pub(super) fn standing(&self, limits: &Limits, now: Instant) -> Standing {
         let age = now.saturating_duration_since(self.accepted);
         if self.stage() < limits.proof {
-            let can_shed = matches!(limits.when_full, WhenFull::Shed(_));
-            return match age {
-                _ if age > limits.grace => Standing::Overdue,
-                // A request may be on its way, and iPXE takes a closed connection for a failure.
-                _ if can_shed && age < FRESH => Standing::Fresh,
-                _ => Standing::Unproven,
+            return if age > limits.grace {
+                Standing::Overdue
+            } else {
+                Standing::Unproven
             };
         }
         let active_at = Duration::from_millis(self.active_at.load(Ordering::Relaxed));
@@ -226,14 +236,19 @@ impl Entry {
         }
     }
 
-    /// Asks the task that sheds it to answer now.
+    /// Asks the task that serves it to answer now.
     pub(super) fn hurry(&self) {
         self.hurry.notify_one();
     }
 
-    /// Aborts the task that serves it.
+    /// Ends the task that serves it: by itself if no request has arrived and it can hurry, so that a
+    /// client whose request is on its way gets an answer.
     pub(super) fn close(&self) {
-        if let Task::Started(handle) = std::mem::replace(&mut *self.task(), Task::Closed) {
+        let mut task = self.task();
+        if self.stage() < Stage::HeadRead && self.can_hurry.load(Ordering::Relaxed) {
+            *task = Task::Hurried;
+            self.hurry();
+        } else if let Task::Started(handle) = std::mem::replace(&mut *task, Task::Closed) {
             handle.abort();
         }
     }

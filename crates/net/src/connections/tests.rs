@@ -1,3 +1,5 @@
+use tokio::task::JoinHandle;
+
 use super::*;
 
 const LONG: Duration = Duration::from_mins(1);
@@ -56,17 +58,46 @@ fn silent_connections_of_one_address_give_way_to_others() {
     assert_eq!(table.len(), 2);
 }
 
-#[test]
-fn a_server_that_sheds_spares_a_connection_that_has_just_come() {
-    let table = connections(3, WhenFull::Shed(10));
-    let crowd = [peer(1), peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
-    let early = table.admit(stranger(1)).unwrap();
-    assert!(early.connection.is_shed() && early.displaced.is_none());
-    std::thread::sleep(Duration::from_millis(1100));
-    let late = table.admit(stranger(1)).unwrap();
-    assert!(!late.connection.is_shed());
-    assert_eq!(late.displaced, Some(peer(1)));
-    drop(crowd);
+/// Starts a task for each place that ends by itself once it must hurry.
+fn hurrying<const N: usize>(places: &[Place; N]) -> [JoinHandle<&'static str>; N] {
+    places.each_ref().map(|place| {
+        let connection = place.connection.clone();
+        connection.can_hurry();
+        let task = tokio::spawn(async move {
+            connection.must_hurry().await;
+            "answered"
+        });
+        place.connection.set_task(task.abort_handle());
+        task
+    })
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_is_told_to_hurry_when_it_gives_way() {
+    let table = connections(2, WhenFull::Shed(10));
+    let silent = [peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
+    let [oldest, _] = hurrying(&silent);
+    let newcomer = table.admit(stranger(1)).unwrap();
+    assert!(newcomer.displaced.is_some() && !newcomer.connection.is_shed());
+    assert_eq!(oldest.await.unwrap(), "answered");
+}
+
+#[tokio::test]
+async fn a_connection_with_a_request_is_aborted_when_it_gives_way() {
+    let table = connections(2, WhenFull::Shed(10));
+    let idle = [peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
+    let tasks = hurrying(&idle);
+    for place in &idle {
+        place.connection.reached(Stage::HeadRead);
+    }
+    let newcomer = table.admit(stranger(1)).unwrap();
+    assert!(newcomer.displaced.is_some() && !newcomer.connection.is_shed());
+    let [first, second] = tasks;
+    let aborted = tokio::select! {
+        ended = first => ended,
+        ended = second => ended,
+    };
+    assert!(aborted.unwrap_err().is_cancelled());
 }
 
 #[test]
