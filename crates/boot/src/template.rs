@@ -12,6 +12,7 @@ mod hosts;
 mod kind;
 pub(crate) mod plan;
 pub(crate) mod quoting;
+pub(crate) mod reach;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -37,11 +38,6 @@ pub const FUEL: u64 = 24_000;
 /// The name of the script's template. The others are named by [`ConfigName`]s, which contain no
 /// dot.
 const SCRIPT: &str = "spec.ipxe";
-
-/// What the engine calls `subject` where the values need no check. No config has this name, which is
-/// longer than [`crate::config_name::MAX_CONFIG_NAME_BYTES`], and no template can set it.
-pub(crate) const ESCAPED_SUBJECT: &str =
-    "subject_whose_values_reach_the_text_only_through_a_filter_that_escapes_them";
 
 /// The compiled templates of a Profile.
 pub struct Templates {

@@ -7,6 +7,7 @@ use crate::query;
 use crate::sorted::Labels;
 use crate::subject::Subject;
 use crate::template::plan::{Object, Part, Plan, Step, Term, Test};
+use crate::template::reach::Reach;
 
 use super::safety::Place;
 use super::scope::append_config_url;
@@ -57,8 +58,7 @@ impl PlanRenderer<'_> {
         let text = match term {
             Term::Text(text) => Some(&**text),
             Term::BaseUrl => Some(self.base_url),
-            Term::Label(key) => self.label(key, false)?,
-            Term::EscapedLabel(key) => self.label(key, true)?,
+            Term::Label(key, reach) => self.label(key, *reach)?,
             Term::Extrinsic(key) => self.subject.extrinsic(key),
             Term::Encoded(key) => match self.subject.label(key) {
                 Some(value) => {
@@ -120,12 +120,12 @@ impl PlanRenderer<'_> {
         }
     }
 
-    fn label(&self, key: &str, is_escaped: bool) -> Result<Option<&str>, NeedsEngine> {
+    fn label(&self, key: &str, reach: Reach) -> Result<Option<&str>, NeedsEngine> {
         let Some(value) = self.subject.label(key) else {
             return Ok(None);
         };
         self.place
-            .check(self.subject, key, value, is_escaped)
+            .check(self.subject, key, value, reach)
             .map(|()| Some(value))
             .map_err(|_| NeedsEngine)
     }

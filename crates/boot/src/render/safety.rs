@@ -10,6 +10,7 @@ use crate::config_format::{ConfigFormat, Syntax};
 use crate::config_name::ConfigName;
 use crate::subject::Subject;
 use crate::template::access;
+use crate::template::reach::Reach;
 
 /// Why the name of a label is unsafe.
 pub(super) const UNSAFE_KEY: &str = "has a name that is not plain text";
@@ -90,15 +91,14 @@ impl<'a> Place<'a> {
         config.map_or(Self::Script, |(name, syntax)| Self::Config(name, *syntax))
     }
 
-    /// Returns why a value is unsafe here. `is_escaped` says that the template uses it only through
-    /// a filter of the config's format, or in a condition.
+    /// Returns why a value is unsafe here, if it reaches the text like this.
     #[inline]
-    fn reason(self, value: &str, is_escaped: bool) -> Option<&'static str> {
+    fn reason(self, value: &str, reach: Reach) -> Option<&'static str> {
         match self {
-            Self::Script | Self::Config(_, Syntax::Ipxe) => script_reason(value),
             Self::Config(_, Syntax::Known(ConfigFormat::Text)) => control_characters(value),
-            Self::Config(..) if is_escaped => control_characters(value),
-            Self::Config(_, syntax) => config_reason(value, syntax),
+            _ if reach == Reach::Escaped => control_characters(value),
+            Self::Script | Self::Config(_, Syntax::Ipxe) => script_reason(value, reach),
+            Self::Config(_, syntax) => config_reason(value, syntax, reach),
         }
     }
 
@@ -108,9 +108,9 @@ impl<'a> Place<'a> {
         subject: &Subject,
         key: &str,
         value: &str,
-        is_escaped: bool,
+        reach: Reach,
     ) -> Result<(), Unsafe> {
-        match self.reason(value, is_escaped) {
+        match self.reason(value, reach) {
             Some(why) if subject.extrinsic(key).is_none() => Err(self.rejected(key, why)),
             _ => Ok(()),
         }
@@ -121,9 +121,9 @@ impl<'a> Place<'a> {
         self,
         subject: &Subject,
         key: &str,
-        is_escaped: bool,
+        reach: Reach,
     ) -> Result<(), Unsafe> {
-        self.check(subject, key, key, is_escaped)
+        self.check(subject, key, key, reach)
             .map_err(|_| self.rejected(key, UNSAFE_KEY))
     }
 
@@ -153,8 +153,9 @@ fn control_characters(value: &str) -> Option<&'static str> {
 ///
 /// Plain text are words of letters, digits and `_ . : / @ + -`. YAML and JSON also allow `=`, and
 /// one space between words. A word does not start with `-`, which would be an option or a list
-/// item, nor end with `:`, which would be a key.
-fn config_reason(value: &str, syntax: Syntax) -> Option<&'static str> {
+/// item, nor end with `:`, which would be a key. For a value that the template takes apart, see
+/// [`altered_reason`].
+fn config_reason(value: &str, syntax: Syntax, reach: Reach) -> Option<&'static str> {
     let is_shell = matches!(
         syntax,
         Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart)
@@ -174,7 +175,7 @@ fn config_reason(value: &str, syntax: Syntax) -> Option<&'static str> {
             .all(|word| is_plain_word(word, |c| c.is_alphanumeric() || "_.:/@+-=".contains(c)))
     };
     if is_plain {
-        return None;
+        return altered_reason(value, reach);
     }
     Some(control_characters(value).unwrap_or(match syntax {
         Syntax::Known(ConfigFormat::Yaml) => "is not plain text in YAML",
@@ -192,8 +193,41 @@ fn is_plain_word(word: &str, is_plain: impl Fn(char) -> bool) -> bool {
         && word.chars().all(is_plain)
 }
 
-/// Marks the bytes that are plain text to iPXE in any context, except `/`, which may begin a host. Values are short, so a table is
-/// faster than comparisons.
+/// Returns why the parts of a value, wherever a template cuts it and whatever it puts between them,
+/// are not plain text.
+///
+/// Plain text are letters, digits and `_ .`, with `-` between two of them; a UUID, a MAC and an IP
+/// address also have `:`, which otherwise could make the start of a URL or a key.
+fn altered_reason(value: &str, reach: Reach) -> Option<&'static str> {
+    if reach < Reach::Altered {
+        return None;
+    }
+    let is_address = value
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'-' | b'.'));
+    let is_plain =
+        |c: char| c.is_alphanumeric() || "_.".contains(c) || c == ' ' || c == ':' && is_address;
+    let (mut words, is_word_end) = (value.split('-').peekable(), char::is_alphanumeric);
+    let mut are_plain = true;
+    while let Some(part) = words.next() {
+        are_plain &= part.chars().all(is_plain);
+        if let Some(next) = words.peek() {
+            are_plain &= part.ends_with(is_word_end) && next.starts_with(is_word_end);
+        }
+    }
+    if !are_plain {
+        return Some(
+            "is changed by the template, and contains more than letters, digits, spaces, _ . and single -",
+        );
+    }
+    (reach == Reach::AlteredWord && value.contains(' ')).then_some(DIVIDED)
+}
+
+/// Why a value is unsafe in the arguments of a command.
+const DIVIDED: &str = "contains white space, which would make it more than one argument";
+
+/// Marks the bytes that are plain text to iPXE in any context, except `/`, which may begin a host.
+/// Values are short, so a table is faster than comparisons.
 static IS_SAFE: [bool; 256] = {
     let mut is_safe = [false; 256];
     let mut byte = 0_u8;
@@ -209,9 +243,13 @@ static IS_SAFE: [bool; 256] = {
 /// Returns why iPXE would not read this value as plain text (`ipxe:src/core/exec.c`). iPXE splits a
 /// line at white space, then looks for words that end or join commands, then repeatedly expands
 /// `${...}`.
-fn script_reason(value: &str) -> Option<&'static str> {
+fn script_reason(value: &str, reach: Reach) -> Option<&'static str> {
     // Fast path: nearly all values.
-    if bytes::all(value.as_bytes(), |byte| IS_SAFE[usize::from(byte)]) {
+    if reach == Reach::Raw
+        && bytes::all(value.as_bytes(), |byte| IS_SAFE[usize::from(byte)])
+        && !value.starts_with('-')
+        && !value.ends_with(':')
+    {
         return None;
     }
     if value.chars().any(char::is_control) {
@@ -221,6 +259,14 @@ fn script_reason(value: &str) -> Option<&'static str> {
         return Some(
             "contains ://, so that it could choose the server that the machine boots from",
         );
+    }
+    if value.starts_with("//") || value.ends_with(':') || value.ends_with(":/") {
+        return Some(
+            "contains a part of ://, so that it could choose the server that the machine boots from",
+        );
+    }
+    if value.starts_with('-') && value[1..].starts_with(|c: char| c == '-' || c.is_alphabetic()) {
+        return Some("starts with -, which iPXE would read as an option");
     }
     // A trailing `$` or a leading `{` could form one with adjacent text.
     if value.contains("${") || value.ends_with('$') || value.starts_with('{') {
@@ -246,9 +292,13 @@ fn script_reason(value: &str) -> Option<&'static str> {
             "contains a word that starts with #, after which iPXE ignores the rest of the line",
         );
     }
-    value
-        .ends_with('\\')
-        .then_some("ends with \\, which would join the next line")
+    if value.ends_with('\\') {
+        return Some("ends with \\, which would join the next line");
+    }
+    match reach {
+        Reach::Word if value.contains(char::is_whitespace) => Some(DIVIDED),
+        _ => altered_reason(value, reach),
+    }
 }
 
 #[cfg(test)]
@@ -273,8 +323,12 @@ mod tests {
             "Lager Süd 4",
             "a + b",
         ] {
-            assert_eq!(config_reason(value, YAML), None, "{value}");
-            assert_eq!(config_reason(value, Syntax::Unknown), None, "{value}");
+            assert_eq!(config_reason(value, YAML, Reach::Raw), None, "{value}");
+            assert_eq!(
+                config_reason(value, Syntax::Unknown, Reach::Raw),
+                None,
+                "{value}"
+            );
         }
     }
 
@@ -319,11 +373,17 @@ mod tests {
             "a\u{feff}",
         ] {
             for syntax in [YAML, SHELL, Syntax::Unknown] {
-                assert!(config_reason(value, syntax).is_some(), "{value}");
+                assert!(
+                    config_reason(value, syntax, Reach::Raw).is_some(),
+                    "{value}"
+                );
             }
         }
         for value in ["a b", "a=b", "ü"] {
-            assert!(config_reason(value, SHELL).is_some(), "{value}");
+            assert!(
+                config_reason(value, SHELL, Reach::Word).is_some(),
+                "{value}"
+            );
         }
     }
 
@@ -338,8 +398,8 @@ mod tests {
             let name = "config0".parse().unwrap();
             for value in ["a\nb", "\u{1b}[2J", "a\u{85}", "\u{7f}"] {
                 let place = Place::Config(&name, syntax);
-                for is_escaped in [true, false] {
-                    assert_eq!(place.reason(value, is_escaped), Some(CONTROL_CHARACTERS));
+                for reach in [Reach::Escaped, Reach::Raw, Reach::AlteredWord] {
+                    assert_eq!(place.reason(value, reach), Some(CONTROL_CHARACTERS));
                 }
             }
         }

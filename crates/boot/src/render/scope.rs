@@ -16,7 +16,7 @@ use crate::name::ObjectKey;
 use crate::profile::Profile;
 use crate::query;
 use crate::subject::Subject;
-use crate::template::ESCAPED_SUBJECT;
+use crate::template::reach::Reach;
 
 use super::RenderError;
 use super::safety::Place;
@@ -74,9 +74,7 @@ struct Labels {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Form {
     /// `subject`
-    Plain,
-    /// `subject` where a filter of the config's format escapes it, or in a condition.
-    Escaped,
+    Plain(Reach),
     /// `encoded`
     Encoded,
     /// `extrinsic`
@@ -174,8 +172,6 @@ impl ValueCache {
 impl Scope {
     fn variable(&self, name: &str) -> Option<Value> {
         match name {
-            "subject" => Some(self.labels(Form::Plain)),
-            ESCAPED_SUBJECT => Some(self.labels(Form::Escaped)),
             "encoded" => Some(self.labels(Form::Encoded)),
             "extrinsic" => Some(self.labels(Form::Extrinsic)),
             "base_url" => Some((&*self.base_url).into()),
@@ -197,7 +193,10 @@ impl Scope {
                     last_missing: self.last_missing.clone(),
                 })
             }),
-            name => self.config_url(name),
+            name => match Reach::of_variable(name) {
+                Some(reach) => Some(self.labels(Form::Plain(reach))),
+                None => self.config_url(name),
+            },
         }
     }
 }
@@ -236,9 +235,8 @@ impl Labels {
                 query::encode_word_into(&mut encoded, value);
                 Some(encoded.into())
             }
-            Form::Plain | Form::Escaped => {
-                let is_escaped = self.form == Form::Escaped;
-                let checked = self.place().check(&self.subject, key, value, is_escaped);
+            Form::Plain(reach) => {
+                let checked = self.place().check(&self.subject, key, value, reach);
                 Some(checked.map_or_else(
                     |reason| error_value(RenderError::Unsafe(reason)),
                     |()| value.into(),
@@ -249,9 +247,12 @@ impl Labels {
 
     /// Returns a key for iteration. The machine chose it, so it is checked like a value.
     fn key(&self, key: &str) -> Value {
-        let is_escaped = self.form == Form::Escaped;
+        let reach = match self.form {
+            Form::Plain(reach) => reach,
+            Form::Encoded | Form::Extrinsic => Reach::Raw,
+        };
         self.place()
-            .check_key(&self.subject, key, is_escaped)
+            .check_key(&self.subject, key, reach)
             .map_or_else(
                 |reason| error_value(RenderError::Unsafe(reason)),
                 |()| key.into(),

@@ -13,6 +13,7 @@
 //! walks it once more to report errors.
 
 use std::borrow::Cow;
+use std::cmp::Reverse;
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
@@ -26,10 +27,11 @@ use super::functions::{FILTERS, MAX_ITEMS, TESTS};
 use super::hosts;
 use super::kind::Kind;
 use super::plan::Plan;
+use super::reach::Reach;
 use crate::config_format::Syntax;
 use crate::config_name::VARIABLES;
 
-use super::{ESCAPED_SUBJECT, MAX_SOURCE_BYTES, Uses, describe, syntax};
+use super::{MAX_SOURCE_BYTES, Uses, describe, syntax};
 use crate::nearest::did_you_mean;
 
 /// Maximum number of tokens between a pair of delimiters. The parser recurses over them, and its
@@ -57,8 +59,7 @@ pub(super) struct Checked<'a> {
     pub(super) uses: Uses,
     /// The plan, if the template needs no engine.
     pub(super) plan: Option<Plan>,
-    /// The source for the engine: the same, except that a use of `subject` whose values need no
-    /// check is called [`ESCAPED_SUBJECT`].
+    /// The source for the engine: the same, except that `subject` is named by its [`Reach`].
     pub(super) source: Cow<'a, str>,
 }
 
@@ -101,20 +102,20 @@ pub(super) fn check<'a>(
     }
     checker.reports = true;
     checker.statement(&root)?;
-    let flow = syntax_of_config.map_or_else(Flow::default, |syntax| Flow::of(&root, syntax));
+    let flow = Flow::of(&root, syntax_of_config.unwrap_or(Syntax::Ipxe));
     let uses = Uses {
         raw: flow.raw,
         hosts: hosts::of(&root, syntax_of_config.is_none_or(|it| it == Syntax::Ipxe)),
         ..checker.uses
     };
-    if flow.escaped.is_empty() {
+    if flow.places.is_empty() {
         return Ok(Checked {
             uses,
             plan: Plan::of(&root, configs),
             source: Cow::Borrowed(source),
         });
     }
-    let renamed = rename_subject(source, flow.escaped);
+    let renamed = rename_subject(source, flow.places);
     let root =
         parse(&renamed, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
     let plan = Plan::of(&root, configs);
@@ -127,16 +128,16 @@ pub(super) fn check<'a>(
 }
 
 /// Renames the variable `subject` in these places. All names stay in their lines.
-fn rename_subject(source: &str, mut places: Vec<Range<usize>>) -> String {
-    places.sort_unstable_by_key(|place| place.start);
-    places.dedup();
-    let mut out = String::with_capacity(source.len() + places.len() * ESCAPED_SUBJECT.len());
+fn rename_subject(source: &str, mut places: Vec<(Range<usize>, Reach)>) -> String {
+    // Of two at one place, the one that demands more.
+    places.sort_unstable_by_key(|(place, reach)| (place.start, Reverse(*reach)));
+    let mut out = String::with_capacity(source.len() + places.len() * 80);
     let mut end = 0;
-    for place in places {
+    for (place, reach) in places {
         // A place that holds something else would be a fault of the parser; it stays checked.
         if source.get(place.clone()) == Some("subject") && place.start >= end {
             out.push_str(&source[end..place.start]);
-            out.push_str(ESCAPED_SUBJECT);
+            out.push_str(reach.variable());
             end = place.end;
         }
     }
@@ -653,7 +654,9 @@ impl Checker<'_> {
     }
 
     fn is_builtin(&self, name: &str) -> bool {
-        VARIABLES.contains(&name) || name == ESCAPED_SUBJECT || self.configs.contains(name)
+        VARIABLES.contains(&name)
+            || Reach::of_variable(name).is_some()
+            || self.configs.contains(name)
     }
 }
 

@@ -1,10 +1,10 @@
-//! Finds where a machine's labels reach the text of a config.
+//! Finds how far a machine's labels [reach](Reach) into the text of a template.
 //!
 //! A label is *escaped* if every way from the place where the template looks it up to the text goes
 //! through a filter of the config's format, or if there is no way: the label is only compared. All
-//! other lookups are *raw*. The analysis walks backwards, from what is written to what it is made
-//! of, and learns in the same way how each variable is used. It may take an escaped label for a raw
-//! one, never the reverse.
+//! other lookups are *raw*, and *altered* if something on a way changes the value. The analysis
+//! walks backwards, from what is written to what it is made of, and learns in the same way how each
+//! variable is used. It may take a label to reach further than it does, never the reverse.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -15,32 +15,30 @@ use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop,
 use crate::config_format::{ConfigFormat, Syntax};
 
 use super::LabelUse;
+use super::reach::Reach;
 
 /// Maximum number of walks to find how variables are used. With more, all of them count as altered.
 const MAX_WALKS: usize = 8;
 
-/// How a value reaches the text.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-enum Reach {
-    /// It does not, or only escaped.
-    Escaped,
-    /// As it is.
-    Raw,
-    /// Changed or taken apart, which could undo an escape.
-    Altered,
-}
+/// iPXE commands that make arguments of a kernel, a script or an image out of their words.
+const COMMANDS_WITH_ARGUMENTS: [&str; 12] = [
+    "boot", "chain", "imgargs", "imgexec", "imgfetch", "imgload", "initrd", "kernel", "module",
+    "sanboot", "sanhook", "shim",
+];
 
-/// How a config uses the machine's labels.
+/// How a template uses the machine's labels.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// The places in the source where the variable `subject` is only used escaped.
-    pub(super) escaped: Vec<Range<usize>>,
-    /// The labels that are used raw, each once.
+    /// The places in the source of the variable `subject` where its values are not just written.
+    pub(super) places: Vec<(Range<usize>, Reach)>,
+    /// The labels that reach a config otherwise than escaped, each once.
     pub(super) raw: Vec<LabelUse>,
 }
 
 struct Walker {
     syntax: Syntax,
+    /// The text of the current line so far, without the values in it.
+    line: String,
     /// How each variable is used. All loops share `loop`.
     variables: BTreeMap<String, Reach>,
     /// How each is used if `variables` did not become final.
@@ -51,14 +49,18 @@ struct Walker {
 // === impl Flow ===
 
 impl Flow {
-    /// Analyses a checked template. In a format without a syntax to break, and in an iPXE script,
-    /// whose values are all checked, there is nothing to find.
+    /// Analyses a checked template. In a format without a syntax to break, there is nothing to find.
     pub(super) fn of(root: &Stmt<'_>, syntax: Syntax) -> Self {
-        if matches!(syntax, Syntax::Ipxe | Syntax::Known(ConfigFormat::Text)) {
+        if syntax == Syntax::Known(ConfigFormat::Text) {
             return Self::default();
         }
+        let text = match syntax {
+            Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) => Reach::Word,
+            _ => Reach::Raw,
+        };
         let mut walker = Walker {
             syntax,
+            line: String::new(),
             variables: BTreeMap::new(),
             at_least: Reach::Escaped,
             flow: Self::default(),
@@ -66,12 +68,13 @@ impl Flow {
         for walk in 0.. {
             let before = walker.variables.clone();
             walker.flow = Self::default();
-            walker.statement(root, Reach::Raw);
-            if walker.variables == before || walker.at_least == Reach::Altered {
+            walker.line.clear();
+            walker.statement(root, text);
+            if walker.variables == before || walker.at_least == Reach::AlteredWord {
                 break;
             }
             if walk == MAX_WALKS {
-                walker.at_least = Reach::Altered;
+                walker.at_least = Reach::AlteredWord;
             }
         }
         walker.flow
@@ -85,7 +88,15 @@ impl Walker {
     fn statement(&mut self, statement: &Stmt<'_>, text: Reach) {
         match statement {
             Stmt::Template(template) => self.statements(&template.children, text),
-            Stmt::EmitExpr(emit) => self.expression(&emit.expr, text),
+            Stmt::EmitRaw(raw) => self.text(raw.raw),
+            Stmt::EmitExpr(emit) => {
+                let text = if text != Reach::Escaped && self.is_argument() {
+                    text.max(Reach::Word)
+                } else {
+                    text
+                };
+                self.expression(&emit.expr, text);
+            }
             Stmt::ForLoop(each) => self.for_loop(each, text),
             Stmt::IfCond(branch) => {
                 self.expression(&branch.expr, Reach::Escaped);
@@ -121,6 +132,40 @@ impl Walker {
         }
     }
 
+    fn text(&mut self, text: &str) {
+        // A backslash joins two lines.
+        let ended = text.rmatch_indices('\n').find(|(at, _)| {
+            let before = &text[..*at];
+            !before.strip_suffix('\r').unwrap_or(before).ends_with('\\')
+        });
+        match ended {
+            Some((at, _)) => {
+                self.line.clear();
+                self.line.push_str(&text[at + 1..]);
+            }
+            None => self.line.push_str(text),
+        }
+    }
+
+    /// Returns whether what is written now is in the arguments of a command in an iPXE script, where
+    /// white space would divide it.
+    fn is_argument(&self) -> bool {
+        if self.syntax != Syntax::Ipxe {
+            return false;
+        }
+        let words = self.line.split(|c: char| c.is_whitespace() || c == '\\');
+        let mut is_command = true;
+        let mut command = "";
+        for word in words.filter(|word| !word.is_empty()) {
+            if matches!(word, "||" | "&&" | ";") {
+                is_command = true;
+            } else if is_command {
+                (command, is_command) = (word, false);
+            }
+        }
+        COMMANDS_WITH_ARGUMENTS.contains(&command)
+    }
+
     fn for_loop(&mut self, each: &ForLoop<'_>, text: Reach) {
         self.statements(&each.body, text);
         self.statements(&each.else_body, text);
@@ -129,20 +174,20 @@ impl Walker {
         }
         // The items of a text are its characters.
         let reach = self.target(&each.target).max(self.reach_of("loop"));
-        self.expression(&each.iter, altered(reach));
+        self.expression(&each.iter, reach.altered());
     }
 
     /// Returns how the variables are used that a statement sets.
     fn target(&self, target: &Expr<'_>) -> Reach {
         let of_items = |items: &[Expr<'_>]| {
             let reaches = items.iter().map(|item| self.target(item));
-            altered(reaches.max().unwrap_or(Reach::Escaped))
+            reaches.max().unwrap_or(Reach::Escaped).altered()
         };
         match target {
             Expr::Var(variable) => self.reach_of(variable.id),
             Expr::List(targets) => of_items(&targets.items),
             Expr::Tuple(targets) => of_items(&targets.items),
-            _ => Reach::Altered,
+            _ => Reach::AlteredWord,
         }
     }
 
@@ -185,11 +230,11 @@ impl Walker {
                         let name = name.as_ref().and_then(|name| name.as_str());
                         self.label(name, variable.span(), reach);
                     }
-                    other => self.expression(other, altered(reach)),
+                    other => self.expression(other, reach.altered()),
                 }
             }
             Expr::Slice(slice) => {
-                self.expression(&slice.expr, altered(reach));
+                self.expression(&slice.expr, reach.altered());
                 let bounds = [&slice.start, &slice.stop, &slice.step];
                 self.expressions(bounds.into_iter().flatten(), Reach::Escaped);
             }
@@ -234,16 +279,22 @@ impl Walker {
             "b64encode" | "urlencode" => (Reach::Escaped, Reach::Escaped),
             // Numbers, or the argument.
             "int" | "float" | "length" | "count" | "abs" | "round" => (Reach::Escaped, reach),
-            name if reach == Reach::Raw && self.syntax.is_escaped_by(name) => {
+            name if matches!(reach, Reach::Raw | Reach::Word)
+                && self.syntax.is_escaped_by(name) =>
+            {
                 (Reach::Escaped, Reach::Escaped)
             }
             // These take a text apart into its characters, and would put something between them.
             "join" | "list" if !matches!(filter.expr, Some(Expr::List(_))) => {
-                (altered(reach), reach)
+                (reach.altered(), reach)
             }
             "join" | "list" | "items" => (reach, reach),
             "default" | "d" | "indent" | "string" => (reach, reach),
-            _ => (altered(reach), altered(reach)),
+            // Whatever is plain text stays it.
+            "upper" | "lower" | "title" | "capitalize" => (reach, reach),
+            "trim" if filter.args.is_empty() => (reach, reach),
+            "replace" if is_joining(&filter.args) => (reach.altered().min(Reach::Altered), reach),
+            _ => (reach.altered(), reach.altered()),
         };
         self.arguments(&filter.args, arguments);
         input
@@ -267,14 +318,17 @@ impl Walker {
 
     /// Records a lookup of a label; `None` for one whose key the source does not tell.
     fn label(&mut self, label: Option<&str>, subject: Span, reach: Reach) {
-        if reach == Reach::Escaped {
+        if reach != Reach::Raw {
             let place = subject.start_offset as usize..subject.end_offset as usize;
-            self.flow.escaped.push(place);
-        } else if !self
-            .flow
-            .raw
-            .iter()
-            .any(|known| known.label.as_deref() == label)
+            self.flow.places.push((place, reach));
+        }
+        if reach != Reach::Escaped
+            && self.syntax != Syntax::Ipxe
+            && !self
+                .flow
+                .raw
+                .iter()
+                .any(|known| known.label.as_deref() == label)
         {
             self.flow.raw.push(LabelUse {
                 label: label.map(str::to_owned),
@@ -284,10 +338,19 @@ impl Walker {
     }
 }
 
-fn altered(reach: Reach) -> Reach {
-    match reach {
-        Reach::Escaped => Reach::Escaped,
-        Reach::Raw | Reach::Altered => Reach::Altered,
+/// Returns whether `replace` with these arguments replaces all spaces by something else: afterwards,
+/// there is nothing that divides a word.
+fn is_joining(arguments: &[CallArg<'_>]) -> bool {
+    let text = |argument: &CallArg<'_>| match argument {
+        CallArg::Pos(value) => value.as_const()?.as_str().map(str::to_owned),
+        _ => None,
+    };
+    match arguments {
+        [from, to] => {
+            text(from).is_some_and(|from| from == " ")
+                && text(to).is_some_and(|to| !to.contains(char::is_whitespace))
+        }
+        _ => false,
     }
 }
 
@@ -302,12 +365,15 @@ mod tests {
     fn flow(source: &str, format: ConfigFormat) -> (usize, Vec<String>) {
         let root = parse(source, "template", syntax()).expect("it is a template");
         let flow = Flow::of(&root, Syntax::Known(format));
-        for place in &flow.escaped {
+        for (place, _) in &flow.places {
             assert_eq!(&source[place.clone()], "subject");
         }
         let raw = flow.raw.into_iter();
+        let escaped = flow.places.iter();
         (
-            flow.escaped.len(),
+            escaped
+                .filter(|(_, reach)| *reach == Reach::Escaped)
+                .count(),
             raw.map(|used| used.label.unwrap_or_default()).collect(),
         )
     }

@@ -76,8 +76,27 @@ impl Walker {
                 self.labels(&set.expr, &mut labels);
                 self.bind(&set.target, &labels);
             }
-            Stmt::SetBlock(set) => self.statements(&set.body),
+            Stmt::SetBlock(set) => {
+                let before = (std::mem::take(&mut self.word), self.start.take());
+                let mut labels = BTreeSet::new();
+                self.block(&set.body, &mut labels);
+                self.bind(&set.target, &labels);
+                (self.word, self.start) = before;
+            }
             _ => {}
+        }
+    }
+
+    /// Walks the text that a variable is set to, and adds the labels that it begins with, which may
+    /// be in the host of a URL where the variable is written.
+    fn block(&mut self, statements: &[Stmt<'_>], labels: &mut BTreeSet<String>) {
+        for statement in statements {
+            if let Stmt::EmitExpr(emit) = statement
+                && self.word.chars().all(|c| c == VALUE)
+            {
+                self.labels(&emit.expr, labels);
+            }
+            self.statement(statement);
         }
     }
 
@@ -103,7 +122,6 @@ impl Walker {
     }
 
     fn value(&mut self, labels: &BTreeSet<String>, line: usize) {
-        self.start = None;
         let used = labels.first().map(|label| LabelUse {
             label: Some(label.clone()),
             line,
@@ -112,8 +130,11 @@ impl Walker {
             let host = self.word.rsplit_once("://").map(|(_, host)| host);
             if host.is_some_and(|host| !host.contains(['/', '?', '#'])) {
                 self.add(used);
-            } else if self.is_script && (self.word.is_empty() || self.word.ends_with('=')) {
-                self.start = Some(used);
+            } else {
+                let before = self.word.trim_end_matches(VALUE);
+                if self.is_script && (before.is_empty() || before.ends_with('=')) {
+                    self.start.get_or_insert(used);
+                }
             }
         }
         self.word.push(VALUE);
@@ -229,7 +250,15 @@ mod tests {
         ] {
             assert_eq!(hosts(source, false), ["x"], "{source}");
         }
-        assert_eq!(hosts("kernel {{ subject.x }}/vmlinuz", true), ["x"]);
+        for source in [
+            "kernel {{ subject.x }}/vmlinuz",
+            "kernel {{ subject.x }}{{ subject.y }}/vmlinuz",
+            "{% set u %}{{ subject.x }}:80{% endset %}kernel {{ u }}/vmlinuz",
+        ] {
+            assert_eq!(hosts(source, true), ["x"], "{source}");
+        }
+        let set = "{% set h %}{{ subject.x }}.lab{% endset %}chain http://{{ h }}/";
+        assert_eq!(hosts(set, false), ["x"]);
         assert_eq!(hosts("kernel k url={{ subject.x }}/vmlinuz", true), ["x"]);
     }
 
@@ -244,6 +273,7 @@ mod tests {
             "echo {{ subject.x }} at http://files/",
             "chain {% if subject.x %}http://a/{% else %}http://b/{% endif %}",
             "set dir /{{ subject.x }}/a",
+            "{% set d %}/{{ subject.x }}{% endset %}chain http://files{{ d }}",
         ] {
             for is_script in [true, false] {
                 assert_eq!(hosts(source, is_script), [""; 0], "{source}");

@@ -9,8 +9,8 @@ use std::collections::BTreeSet;
 
 use minijinja::machinery::ast::{BinOp, BinOpKind, CallArg, Expr, Stmt, UnaryOpKind};
 
-use super::ESCAPED_SUBJECT;
 use super::quoting::Quoting;
+use super::reach::Reach;
 
 /// Maximum number of steps in a plan, few enough that the engine would have the fuel for any of
 /// them.
@@ -36,9 +36,7 @@ pub(crate) enum Step {
 pub(crate) enum Term {
     Text(Box<str>),
     /// `subject.KEY`
-    Label(Box<str>),
-    /// `subject.KEY` where a filter escapes it, or in a condition.
-    EscapedLabel(Box<str>),
+    Label(Box<str>, Reach),
     /// `extrinsic.KEY`
     Extrinsic(Box<str>),
     /// `encoded.KEY`
@@ -201,9 +199,10 @@ fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
         _ => None,
     };
     match of {
+        Expr::Var(variable) if let Some(reach) = Reach::of_variable(variable.id) => {
+            Some(Term::Label(name.into(), reach))
+        }
         Expr::Var(variable) => match (variable.id, name) {
-            ("subject", key) => Some(Term::Label(key.into())),
-            (ESCAPED_SUBJECT, key) => Some(Term::EscapedLabel(key.into())),
             ("extrinsic", key) => Some(Term::Extrinsic(key.into())),
             ("encoded", key) => Some(Term::Encoded(key.into())),
             (id, "name") => object(id).map(|object| Term::Object(object, Part::Name)),

@@ -81,7 +81,30 @@ fn written(value: impl Serialize, formatter: impl Formatter) -> serde_json::Resu
     let mut out = LimitedBuffer(Vec::new());
     value.serialize(&mut Serializer::with_formatter(&mut out, formatter))?;
     let text = String::from_utf8(out.0).expect("serde_json writes UTF-8");
-    Ok(escape_unprintable(text))
+    Ok(escape_braces(escape_unprintable(text)))
+}
+
+/// Escapes the `{` of `{{`, `{%` and `{#` inside of texts: cloud-init renders a config that starts
+/// with `## template: jinja` once more.
+fn escape_braces(text: String) -> String {
+    if !["{{", "{%", "{#"].iter().any(|start| text.contains(start)) {
+        return text;
+    }
+    let mut escaped = String::with_capacity(text.len() + 16);
+    let (mut is_in_text, mut is_escape) = (false, false);
+    let mut chars = text.chars().peekable();
+    while let Some(c) = chars.next() {
+        if is_in_text && c == '{' && matches!(chars.peek(), Some('{' | '%' | '#')) {
+            escaped.push_str("\\u007b");
+            continue;
+        }
+        if c == '"' && !is_escape {
+            is_in_text = !is_in_text;
+        }
+        is_escape = is_in_text && c == '\\' && !is_escape;
+        escaped.push(c);
+    }
+    escaped
 }
 
 /// Escapes what YAML does not print (YAML 1.2, section 5.1) or reads as a line break (YAML 1.1,
@@ -199,6 +222,20 @@ mod tests {
             yaml(&value).unwrap(),
             r#"{"a": [1, true, null, 1.0e+16, 2.5, 1.5e-9], "b": {}}"#
         );
+    }
+
+    #[test]
+    fn a_text_can_not_begin_an_expression_of_another_template() {
+        let text = "\\\"{{ a }}{% b %}{# c #}{{{ d { e";
+        for written in [json(text, None), json(text, Some(2)), yaml(text)] {
+            let written = written.unwrap();
+            for start in ["{{", "{%", "{#"] {
+                assert!(!written.contains(start), "{written}");
+            }
+            assert_eq!(serde_json::from_str::<String>(&written).unwrap(), text);
+        }
+        let nested = serde_json::json!({ "a": { "b\"{{": 1 } });
+        assert_eq!(json(&nested, None).unwrap(), r#"{"a":{"b\"\u007b{":1}}"#);
     }
 
     #[test]

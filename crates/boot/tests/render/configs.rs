@@ -152,6 +152,23 @@ fn control_characters_are_rejected_even_through_a_filter() {
 }
 
 #[test]
+fn a_value_that_a_template_takes_apart_is_checked_in_configs() {
+    for text in [
+        "#cloud-config\nhostname: {{ subject.a[2:] }}\n",
+        "#!/bin/sh\nhostname {{ subject.a | replace('b', '') }}\n",
+    ] {
+        assert!(config(text, "a=ab-c.d").is_ok(), "{text}");
+        for value in ["b:x", "ab/c", "ab--c", "ab.-c"] {
+            let error = config(text, &format!("a={value}")).unwrap_err();
+            assert!(
+                error.to_string().contains("is changed by the template"),
+                "{text} {value}: {error}"
+            );
+        }
+    }
+}
+
+#[test]
 fn only_labels_that_reach_the_text_are_checked() {
     for text in [
         "{% if subject.asset == 'x' %}{{ subject.asset }}{% else %}none{% endif %}",

@@ -82,6 +82,105 @@ fn a_machine_can_not_choose_the_server_that_a_script_boots_from() {
 }
 
 #[test]
+fn a_part_of_a_host_is_rejected_at_the_ends_of_a_value() {
+    for value in ["//evil.example", "http:", "http:/"] {
+        let text = "#!ipxe\nset x {{ subject.a }}{{ subject.b | default('') }}\n";
+        let query = format!("a={}", value.replace('/', "%2F"));
+        let error = script(text, &query).expect_err(value).to_string();
+        assert!(error.contains("contains a part of ://"), "{error}");
+    }
+    assert!(script("#!ipxe\nset x {{ subject.a }}\n", "a=%2Fdev%2Fsda").is_ok());
+}
+
+#[test]
+fn a_value_is_one_argument_where_a_command_has_arguments() {
+    let query = "asset=a%20init=b";
+    for line in [
+        "kernel vmlinuz host={{ subject.asset }}",
+        "isset ${x} && imgargs vmlinuz {{ subject.asset | upper }}",
+        "kernel vmlinuz \\\n  host={{ subject.asset }}",
+        "{% set args = subject.asset %}boot vmlinuz {{ args }}",
+        "chain x{% if subject.asset %} y={{ subject.asset }}{% endif %}",
+        "initrd --name x {{ subject['asset'] | default('x') }}",
+    ] {
+        let error = script(&format!("#!ipxe\n{line}\n"), query).expect_err(line);
+        let error = error.to_string();
+        assert!(error.contains("contains white space"), "{line}: {error}");
+    }
+    for line in [
+        "echo boot {{ subject.asset }}",
+        "set product {{ subject.asset }}",
+        "kernel vmlinuz host={{ encoded.asset }}",
+        "kernel vmlinuz {% if subject.asset == 'a' %}x{% endif %}",
+        "kernel vmlinuz && echo {{ subject.asset }}",
+        "kernel vmlinuz\necho {{ subject.asset }}",
+    ] {
+        assert!(
+            script(&format!("#!ipxe\n{line}\n"), query).is_ok(),
+            "{line}"
+        );
+    }
+    let spaced = "#!ipxe\nkernel vmlinuz model={{ subject.product | lower | replace(' ', '-') }}\n";
+    assert_eq!(
+        script(spaced, "product=PowerEdge%20R640").unwrap(),
+        "#!ipxe\nkernel vmlinuz model=poweredge-r640\n"
+    );
+    let error = script("#!ipxe\nset x {{ subject.asset }}\n", "asset=--name").unwrap_err();
+    assert!(error.to_string().contains("starts with -"), "{error}");
+}
+
+#[test]
+fn a_value_that_the_template_takes_apart_must_be_plain_in_parts() {
+    let changes = [
+        "[4:]",
+        " | replace('x', '')",
+        " | trim('x')",
+        " | list | join",
+        " | split('x') | join",
+        " | reverse",
+    ];
+    for change in changes {
+        let expression = format!("{{{{ subject.asset{change} }}}}");
+        let text = format!("#!ipxe\necho {expression}\n");
+        // As a whole, each is plain text.
+        for value in [
+            "xxxx||",
+            "a|x| b",
+            "SN##b",
+            "$xx{b}",
+            "http:x//y",
+            "a;;b",
+            "a--b",
+        ] {
+            let encoded: String = value.bytes().map(|byte| format!("%{byte:02X}")).collect();
+            let error = match script(&text, &format!("asset={encoded}")) {
+                Err(error) => error.to_string(),
+                Ok(script) => panic!("{change} {value}: {script}"),
+            };
+            assert!(
+                error.contains("is changed by the template"),
+                "{change} {value}: {error}"
+            );
+        }
+    }
+    for (expression, query, expected) in [
+        (
+            "{{ subject.mac | replace(':', '-') }}",
+            "mac=52:54:00:12:34:56",
+            "52-54-00-12-34-56",
+        ),
+        ("{{ subject.asset[:3] }}", "asset=web-1.lab", "web"),
+        (
+            "{{ subject.asset | upper }}",
+            "asset=Smith%20%26%20Co",
+            "SMITH & CO",
+        ),
+    ] {
+        assert_eq!(body(expression, query), expected);
+    }
+}
+
+#[test]
 fn extrinsic_labels_are_the_operators_alone() {
     assert_eq!(body("{{ extrinsic.motd }}", ""), "a || ${b} #c");
     assert_eq!(

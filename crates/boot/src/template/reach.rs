@@ -1,0 +1,89 @@
+//! How far the value of a label reaches into the text of a template.
+
+/// How a template uses the label of a machine, at one place of its source. The order is that of what
+/// the value must fulfil: a later one demands more.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Reach {
+    /// It does not reach the text, or only through a filter that escapes it.
+    Escaped,
+    /// It is written as it is.
+    Raw,
+    /// It is written as it is where white space would divide it: in the arguments of a command.
+    Word,
+    /// It is changed or taken apart before it is written, which can undo an escape, and put the parts
+    /// of the value elsewhere.
+    Altered,
+    /// Both.
+    AlteredWord,
+}
+
+/// What the engine calls `subject` by its reach, but for [`Reach::Raw`]. No config has such a name,
+/// which is longer than [`crate::config_name::MAX_CONFIG_NAME_BYTES`], and no template can set it.
+const VARIABLES: [(&str, Reach); 4] = [
+    (
+        "subject_whose_values_reach_the_text_only_through_a_filter_that_escapes_them",
+        Reach::Escaped,
+    ),
+    (
+        "subject_whose_values_are_written_where_white_space_would_divide_them",
+        Reach::Word,
+    ),
+    (
+        "subject_whose_values_are_changed_by_the_template_before_it_writes_them",
+        Reach::Altered,
+    ),
+    (
+        "subject_whose_values_are_changed_and_written_where_white_space_divides",
+        Reach::AlteredWord,
+    ),
+];
+
+// === impl Reach ===
+
+impl Reach {
+    /// Returns what the engine calls `subject` where its values reach this far.
+    pub(super) fn variable(self) -> &'static str {
+        let known = VARIABLES.iter().find(|(_, reach)| *reach == self);
+        known.map_or("subject", |(name, _)| name)
+    }
+
+    /// Returns the reach of the values of a variable, if it is `subject` by one of its names.
+    pub(crate) fn of_variable(name: &str) -> Option<Self> {
+        if name == "subject" {
+            return Some(Self::Raw);
+        }
+        // Most names are shorter.
+        let mut known = VARIABLES
+            .iter()
+            .filter(|(known, _)| known.len() == name.len());
+        known
+            .find(|(known, _)| *known == name)
+            .map(|(_, reach)| *reach)
+    }
+
+    /// Returns the reach of a value that is changed before it gets this far.
+    pub(super) fn altered(self) -> Self {
+        match self {
+            Self::Escaped => Self::Escaped,
+            Self::Raw | Self::Altered => Self::Altered,
+            Self::Word | Self::AlteredWord => Self::AlteredWord,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::config_name::MAX_CONFIG_NAME_BYTES;
+
+    use super::*;
+
+    #[test]
+    fn no_config_has_the_name_of_a_variable() {
+        for (name, reach) in VARIABLES {
+            assert!(name.len() > MAX_CONFIG_NAME_BYTES);
+            assert_eq!(Reach::of_variable(name), Some(reach));
+            assert_eq!(reach.variable(), name);
+        }
+        assert_eq!(Reach::of_variable(Reach::Raw.variable()), Some(Reach::Raw));
+    }
+}
