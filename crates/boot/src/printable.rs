@@ -2,7 +2,8 @@
 
 /// Whether a character does nothing but show its glyph. Returns false for control characters
 /// (C0, DEL and C1), which move a terminal's cursor or end a log line, and for those that change the
-/// direction or the lines of a text, which make it look like another.
+/// direction or the lines of a text, which make it look like another, and for the byte order mark and
+/// the noncharacters next to it, which YAML does not print.
 pub fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(
@@ -12,6 +13,9 @@ pub fn is_printable(c: char) -> bool {
                 | '\u{200f}'
                 | '\u{2028}'..='\u{202e}'
                 | '\u{2066}'..='\u{2069}'
+                | '\u{feff}'
+                | '\u{fffe}'
+                | '\u{ffff}'
         )
 }
 
@@ -27,7 +31,10 @@ mod tests {
         let bidi = [
             '\u{202a}', '\u{202e}', '\u{2066}', '\u{2069}', '\u{200e}', '\u{200f}', '\u{61c}',
         ];
-        for c in bidi.into_iter().chain(['\u{2028}', '\u{2029}']) {
+        for c in bidi
+            .into_iter()
+            .chain(['\u{2028}', '\u{2029}', '\u{feff}', '\u{fffe}', '\u{ffff}'])
+        {
             assert!(!is_printable(c), "{c:?}");
         }
         for c in [

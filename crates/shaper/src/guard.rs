@@ -15,7 +15,8 @@ pub(crate) struct GuardArgs {
     #[arg(long, env = "SHAPER_GUARD_OBJECTS", default_value_t = Limits::default().objects, value_name = "COUNT")]
     guard_objects: usize,
     /// Minutes after which the guard releases the objects by itself, if three listings over that
-    /// time all lack them; 0: only POST /guard/confirm to the admin port releases them
+    /// time all lack them; 0: only POST /guard/confirm to the admin port, with the header
+    /// X-Shaper-Request: 1, releases them
     #[arg(long, env = "SHAPER_GUARD_MINUTES", default_value_t = Limits::default().period.as_secs() / 60, value_name = "MINUTES", value_parser = clap::value_parser!(u64).range(..=525_600))]
     guard_minutes: u64,
 }
