@@ -55,6 +55,11 @@ const ALERTS: &[(&str, &str, &str)] = &[
         "the API server can't be reached",
     ),
     (
+        "shaper_status_refused",
+        "> 0 for an hour",
+        "a policy or a quota refuses status writes; `/readyz?verbose` names an object and the reason",
+    ),
+    (
         "shaper_objects_rejected",
         "> 0",
         "objects are invalid; their conditions say why",

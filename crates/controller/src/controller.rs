@@ -23,8 +23,10 @@ use crate::condition;
 use crate::index::{Index, IndexEvent, StatusPatch};
 use crate::lease::{Candidate, KubeLeases, Leadership, LeaseTiming};
 use crate::metrics::{Kind, Metrics, Outcome};
+use crate::refusals::Refusals;
 use crate::watch::{ResponseTimeout, SourceWatcher, Update};
-use crate::writer::{MAX_IN_FLIGHT, RateLimiter, WriteQueue, Written, write_status};
+use crate::write_queue::WriteQueue;
+use crate::writer::{MAX_IN_FLIGHT, RateLimiter, Written, write_status};
 
 use listing::{NO_LISTING, SourceState, sources_of};
 
@@ -80,6 +82,9 @@ struct State {
     /// An object whose write waits for the rate limiter.
     next: Option<ObjectRef>,
     paused_until: Instant,
+    refusals: Refusals,
+    /// Why the last write failed, if none has succeeded since.
+    last_failure: Option<String>,
     publisher: Arc<Publisher>,
     metrics: Metrics,
     remarks: Arc<Mutex<Vec<String>>>,
@@ -87,6 +92,8 @@ struct State {
 
 /// The maximum number of objects to check before incoming updates are read again.
 const CHECKS_PER_TURN: usize = 500;
+/// How long all writes pause after the API server failed.
+const FAILURE_PAUSE: Duration = Duration::from_secs(1);
 /// The maximum number of updates to apply at once, as one revision of the feed.
 const MAX_UPDATES_PER_BATCH: usize = 4096;
 
@@ -277,6 +284,8 @@ impl State {
             leadership: None,
             next: None,
             paused_until: Instant::now(),
+            refusals: Refusals::default(),
+            last_failure: None,
             publisher,
             metrics,
             remarks,
@@ -359,6 +368,7 @@ impl State {
             self.queue.done(&name);
         }
         self.queue.clear();
+        self.refusals.clear();
         self.queue_all();
     }
 
@@ -384,6 +394,7 @@ impl State {
         if now < self.paused_until {
             return self.paused_until;
         }
+        self.update_refused();
         self.metrics
             .waiting
             .set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
@@ -396,6 +407,7 @@ impl State {
             };
             let Some(write) = self.index.pending_patch(&name, Timestamp::now()) else {
                 self.queue.done(&name);
+                self.refusals.remove(&name);
                 continue;
             };
             let may_be_over = write
@@ -425,6 +437,10 @@ impl State {
     }
 
     fn written(&mut self, write: &StatusPatch, written: Written) {
+        if let Written::Applied { .. } | Written::NotFound = written {
+            self.refusals.remove(&write.name);
+        }
+        let now = Instant::now();
         let outcome = match written {
             Written::Applied { version } => {
                 self.index.written(write, &version);
@@ -441,21 +457,39 @@ impl State {
             Written::NotLeader => {
                 // A renewal in flight may still extend the leadership. A new leadership checks all
                 // objects anyway.
-                self.queue.failed(&write.name, Instant::now());
+                self.queue.failed(&write.name, now);
                 "not_leader"
             }
             Written::Conflict => {
-                self.queue.failed(&write.name, Instant::now());
-                debug!(name = ?write.name, "the object changed concurrently");
+                self.queue.failed(&write.name, now);
+                debug!(object = %write.name, "the object changed concurrently");
                 "conflict"
             }
+            Written::Refused(reason) => {
+                self.queue.failed(&write.name, now);
+                self.refusals.insert(&write.name, reason);
+                "refused"
+            }
+            Written::Overloaded(pause) => {
+                debug!(object = %write.name, ?pause, "the API server is overloaded");
+                self.queue.failed(&write.name, now);
+                self.paused_until = self.paused_until.max(now + pause);
+                "overloaded"
+            }
             Written::Failed(error) => {
-                warn!(name = ?write.name, error, "status write failed; retrying");
-                self.queue.failed(&write.name, Instant::now());
-                self.paused_until = Instant::now() + Duration::from_secs(1);
+                // A repeated message only once.
+                if self.last_failure.as_ref() != Some(&error) {
+                    warn!(object = %write.name, error, "status write failed; writes go on in a moment");
+                    self.last_failure = Some(error);
+                }
+                self.queue.failed(&write.name, now);
+                self.paused_until = self.paused_until.max(now + FAILURE_PAUSE);
                 "failed"
             }
         };
+        if outcome == "done" && self.last_failure.take().is_some() {
+            info!("status writes succeed again");
+        }
         self.metrics
             .writes
             .get_or_create(&Outcome { outcome })
@@ -495,8 +529,16 @@ impl State {
         }
     }
 
+    /// Shows the objects whose status is refused, if their number has changed.
+    fn update_refused(&self) {
+        let refused = i64::try_from(self.refusals.len()).unwrap_or(i64::MAX);
+        if self.metrics.refused.set(refused) != refused {
+            self.update_remarks();
+        }
+    }
+
     fn update_remarks(&self) {
-        let mut remarks = Vec::new();
+        let mut remarks = Vec::from_iter(self.refusals.remark());
         for SourceState {
             source,
             guard,

@@ -23,6 +23,7 @@ pub struct Metrics {
     pub(crate) holder: Gauge,
     pub(crate) writes: Family<Outcome, Counter>,
     pub(crate) waiting: Gauge,
+    pub(crate) refused: Gauge,
     pub(crate) replaced_ids: Counter,
     pub(crate) guard: Gauge,
     pub(crate) held: Gauge,
@@ -98,6 +99,11 @@ impl Metrics {
             "status_queue_length",
             "Objects whose status may have to be written",
             metrics.waiting.clone(),
+        );
+        registry.register(
+            "status_refused",
+            "Objects whose status the API server refuses, as by a policy",
+            metrics.refused.clone(),
         );
         registry.register(
             "config_ids_replaced",

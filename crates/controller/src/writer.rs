@@ -1,6 +1,5 @@
 //! Writes status and events, one object at a time and rate-limited.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet, VecDeque};
 use std::time::Duration;
 
 use boot::{ObjectKey, ObjectRef};
@@ -9,13 +8,13 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{PartialObjectMeta, Patch, PatchParams, PostParams};
+use kube::core::Status;
 use kube::{Api, Client};
-use rand::Rng;
 use serde_json::json;
 use tokio::time::{Instant, timeout};
 use tracing::{debug, warn};
 
-use crate::index::{PendingEvent, Status, StatusPatch};
+use crate::index::{self, PendingEvent, StatusPatch};
 use crate::lease::Leadership;
 use crate::watch::chain;
 
@@ -25,28 +24,8 @@ pub(crate) const MANAGER: &str = "shaper-controller";
 const MAX_NOTE: usize = 1024;
 /// The timeout of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
-/// How old a problem that depends on other objects must be before it is reported. `kubectl apply`
-/// of a directory applies its files in some order, so such a problem may be over in a moment.
-const SETTLE_TIME: Duration = Duration::from_secs(3);
 /// The maximum number of writes in flight.
 pub(crate) const MAX_IN_FLIGHT: usize = 16;
-
-/// The objects whose status may have to be written, in the order of writing.
-#[derive(Default)]
-pub(crate) struct WriteQueue {
-    /// Profiles go first: machines wait for the ids of their configs.
-    profiles: VecDeque<ObjectKey>,
-    assignments: VecDeque<ObjectKey>,
-    waiting: HashSet<ObjectRef>,
-    /// Failed writes, by the time of the next attempt.
-    later: BTreeMap<Instant, Vec<ObjectRef>>,
-    failures: HashMap<ObjectRef, u32>,
-    in_flight: BTreeSet<ObjectRef>,
-    /// Objects that changed again while they were in flight.
-    changed_in_flight: BTreeSet<ObjectRef>,
-    /// Objects with a problem that may be over in a moment, with the time at which to report it.
-    settling: HashMap<ObjectRef, Instant>,
-}
 
 /// Limits the number of writes per second.
 pub(crate) struct RateLimiter {
@@ -65,97 +44,13 @@ pub(crate) enum Written {
     NotFound,
     /// This process no longer holds the Lease.
     NotLeader,
-    /// The write failed and will be retried.
+    /// The server refused this write for a reason of this object. It is retried less and less often,
+    /// and others are written meanwhile.
+    Refused(String),
+    /// The server can't serve anybody's writes now, for this long.
+    Overloaded(Duration),
+    /// The server failed, or could not be reached. All writes wait for a moment.
     Failed(String),
-}
-
-// === impl WriteQueue ===
-
-impl WriteQueue {
-    pub(crate) fn push(&mut self, name: ObjectRef) {
-        if self.in_flight.contains(&name) {
-            self.changed_in_flight.insert(name);
-        } else if self.waiting.insert(name.clone()) {
-            match name {
-                ObjectRef::Profile(key) => self.profiles.push_back(key),
-                ObjectRef::Assignment(key) => self.assignments.push_back(key),
-            }
-        }
-    }
-
-    /// Returns the next object to check. It is in flight until [`done`](Self::done) is called.
-    pub(crate) fn pop(&mut self, now: Instant) -> Option<ObjectRef> {
-        while let Some(entry) = self.later.first_entry().filter(|entry| *entry.key() <= now) {
-            for name in entry.remove() {
-                self.push(name);
-            }
-        }
-        let profile = self.profiles.pop_front().map(ObjectRef::Profile);
-        let name = profile.or_else(|| self.assignments.pop_front().map(ObjectRef::Assignment))?;
-        self.waiting.remove(&name);
-        self.in_flight.insert(name.clone());
-        Some(name)
-    }
-
-    pub(crate) fn done(&mut self, name: &ObjectRef) {
-        self.in_flight.remove(name);
-        self.failures.remove(name);
-        self.settling.remove(name);
-        if self.changed_in_flight.remove(name) {
-            self.push(name.clone());
-        }
-    }
-
-    /// Returns whether the object's problem has lasted long enough to be reported. If not, the
-    /// object is put back for a moment. Once true, it stays true until [`done`](Self::done) is
-    /// called.
-    pub(crate) fn may_write_now(&mut self, name: &ObjectRef, is_bad: bool, now: Instant) -> bool {
-        if !is_bad {
-            self.settling.remove(name);
-            return true;
-        }
-        let due = *self
-            .settling
-            .entry(name.clone())
-            .or_insert(now + SETTLE_TIME);
-        if now >= due {
-            return true;
-        }
-        self.in_flight.remove(name);
-        self.later.entry(due).or_default().push(name.clone());
-        false
-    }
-
-    /// Puts an object back for a later attempt, with exponential backoff.
-    pub(crate) fn failed(&mut self, name: &ObjectRef, now: Instant) {
-        self.in_flight.remove(name);
-        self.changed_in_flight.remove(name);
-        let failures = self.failures.entry(name.clone()).or_default();
-        *failures = (*failures + 1).min(9);
-        let pause = Duration::from_millis(500) * 2_u32.pow(*failures - 1);
-        self.later
-            .entry(now + pause.mul_f64(rand::rng().random_range(0.75..1.25)))
-            .or_default()
-            .push(name.clone());
-    }
-
-    /// Returns when the next object that was put back is due.
-    pub(crate) fn next_due(&self) -> Option<Instant> {
-        self.later.keys().next().copied()
-    }
-
-    pub(crate) fn len(&self) -> usize {
-        self.waiting.len() + self.later.values().map(Vec::len).sum::<usize>()
-    }
-
-    /// Forgets everything except what is in flight.
-    pub(crate) fn clear(&mut self) {
-        let in_flight = std::mem::take(&mut self.in_flight);
-        *self = Self {
-            in_flight,
-            ..Self::default()
-        };
-    }
 }
 
 // === impl RateLimiter ===
@@ -217,8 +112,8 @@ async fn patch<K: crate::object::WatchedResource>(
 ) -> Written {
     let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &key.namespace);
     let status = match &write.status {
-        Status::Profile(status) => json!(status),
-        Status::Assignment(status) => json!(status),
+        index::Status::Profile(status) => json!(status),
+        index::Status::Assignment(status) => json!(status),
     };
     let object = json!({
         "apiVersion": crd::API_VERSION,
@@ -236,14 +131,30 @@ async fn patch<K: crate::object::WatchedResource>(
         Ok(Ok(object)) => Written::Applied {
             version: object.metadata.resource_version.unwrap_or_default(),
         },
-        Ok(Err(kube::Error::Api(status))) if status.code == 409 => Written::Conflict,
-        Ok(Err(kube::Error::Api(status))) if status.code == 404 => Written::NotFound,
-        Ok(Err(kube::Error::Api(status))) if status.code == 403 => Written::Failed(format!(
-            "{}; bind the role in config/rbac to this identity",
-            status.message
-        )),
+        Ok(Err(kube::Error::Api(status))) => written_unless(&status),
         Ok(Err(error)) => Written::Failed(chain(&error)),
         Err(_) => Written::Failed("the API server did not answer in time".to_owned()),
+    }
+}
+
+/// Returns what a failure of the API server means (Kubernetes API conventions, "HTTP status codes").
+fn written_unless(status: &Status) -> Written {
+    let message = || format!("{} {}", status.code, status.message);
+    match status.code {
+        404 => Written::NotFound,
+        409 => Written::Conflict,
+        // A namespace may forbid it, or the role is not bound.
+        403 => Written::Refused(format!(
+            "{}; if this concerns all objects, bind the role in config/rbac to this identity",
+            message()
+        )),
+        429 => {
+            let details = status.details.as_ref();
+            let seconds = details.map_or(0, |details| details.retry_after_seconds);
+            Written::Overloaded(Duration::from_secs(seconds.clamp(1, 60).into()))
+        }
+        400..500 => Written::Refused(message()),
+        _ => Written::Failed(message()),
     }
 }
 

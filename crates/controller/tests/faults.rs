@@ -306,6 +306,57 @@ async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
 }
 
 #[tokio::test]
+async fn a_status_that_is_refused_delays_no_other() -> Result<()> {
+    const FROZEN: usize = 300;
+    for status in [403, 413, 422] {
+        let server = server(0).await;
+        let policy = server.inject(
+            When::writes().of("profiles").in_namespace("frozen"),
+            Fault::Status(status, None),
+        );
+        for number in 0..FROZEN {
+            let mut frozen = profile(&format!("p{number}"));
+            frozen["metadata"]["namespace"] = json!("frozen");
+            server.put(frozen);
+        }
+        let running = Running::start(&server).await?.ready().await?;
+        let all_refused = format!("status_refused {FROZEN}\n");
+        eventually("all are refused", || {
+            running.metrics().contains(&all_refused)
+        })
+        .await?;
+        let remarks = running.handle.remarks().join("\n");
+        ensure!(
+            remarks.contains("refuses the status of Profile frozen/p0, and of 299 others: 4"),
+            "{remarks}"
+        );
+        server.clear_calls();
+        server.put(profile("p"));
+        eventually("another Profile has an id", || {
+            let other = server
+                .object("profiles", "default", "p")
+                .unwrap_or_default();
+            other["status"]["additionalConfig"]["config"].is_string()
+        })
+        .await?;
+        let before = server.count(Verb::Patch, "profiles");
+        ensure!(before < 64, "{before} writes went before it");
+        // The pauses of each double, whatever is written to it.
+        sleep(Duration::from_secs(2)).await;
+        let attempts = server.count(Verb::Patch, "profiles");
+        ensure!(attempts < 3 * FROZEN, "{attempts} attempts");
+        drop(policy);
+        eventually("no status is refused", || {
+            running.metrics().contains("status_refused 0\n")
+        })
+        .await?;
+        assert_eq!(running.handle.remarks(), Vec::<String>::new());
+        running.stop().await?;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn a_server_without_streaming_lists_is_listed_in_pages() -> Result<()> {
     let server = server(1200).await;
     server.set_watch_list(false);

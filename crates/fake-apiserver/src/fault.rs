@@ -34,6 +34,7 @@ pub enum Fault {
 pub struct When {
     verbs: Vec<Verb>,
     plural: Option<String>,
+    namespace: Option<String>,
     times: Option<usize>,
 }
 
@@ -87,6 +88,12 @@ impl When {
         self
     }
 
+    /// Limits the selection to one namespace.
+    pub fn in_namespace(mut self, namespace: &str) -> Self {
+        self.namespace = Some(namespace.to_owned());
+        self
+    }
+
     /// Limits the selection to the first `times` requests.
     pub fn times(mut self, times: usize) -> Self {
         self.times = Some(times);
@@ -100,6 +107,7 @@ impl When {
                 .plural
                 .as_ref()
                 .is_none_or(|plural| *plural == call.plural)
+            && (self.namespace.is_none() || self.namespace == call.namespace)
             && self.times != Some(0)
     }
 }
