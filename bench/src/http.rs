@@ -42,7 +42,8 @@ pub(crate) struct Args {
     /// Measure each so many times
     #[arg(long, default_value_t = 36, value_parser = clap::value_parser!(u32).range(1..))]
     rounds: u32,
-    /// Requests of one round, on kept connections; half of them with a connection for three, a quarter with one for each
+    /// Requests of one round, on kept connections; half of them with a connection for three, a
+    /// quarter with one for each
     #[arg(long, default_value_t = 20_000, value_parser = clap::value_parser!(u32).range(100..=1_000_000))]
     requests: u32,
     /// Requests at once

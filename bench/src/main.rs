@@ -26,7 +26,8 @@ enum Bench {
     Admission(admission::Args),
     /// A controller with many Assignments: time to ready, memory, and peak memory while it relists
     Controller(watch::Args),
-    /// One controller's feed to several `shaper api`: time, bytes, memory, time from change to served
+    /// One controller's feed to several `shaper api`: time, bytes, memory, time from change to
+    /// served
     Feed(feed::Args),
     /// /ipxe next to hyper with a constant: CPU time, latency and memory, by number of Assignments
     Http(http::Args),

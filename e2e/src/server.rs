@@ -58,13 +58,14 @@ struct Lines {
 /// What [`use_binary`] was told.
 static BINARY: OnceLock<PathBuf> = OnceLock::new();
 
-/// Makes this process start another binary than cargo's build of the profile e2e. `SHAPER_BIN` still comes first.
+/// Makes this process start another binary than cargo's build of the profile e2e. `SHAPER_BIN`
+/// still comes first.
 pub fn use_binary(path: PathBuf) {
     BINARY.get_or_init(|| path);
 }
 
-/// The binary to start: `SHAPER_BIN`, then that of [`use_binary`], then cargo's build of the profile
-/// e2e.
+/// The binary to start: `SHAPER_BIN`, then that of [`use_binary`], then cargo's build of the
+/// profile e2e.
 pub fn binary() -> Result<PathBuf> {
     if let Some(path) = std::env::var_os("SHAPER_BIN") {
         return Ok(PathBuf::from(path));

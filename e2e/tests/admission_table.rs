@@ -1,5 +1,6 @@
-//! Each row of the tables of `docs/reference/admission.md`, on a real API server with kubectl: what is said, exactly, while the webhook is there and
-//! while it is not. A row without a case fails, and so does a case without a row.
+//! Each row of the tables of `docs/reference/admission.md`, on a real API server with kubectl: what
+//! is said, exactly, while the webhook is there and while it is not. A row without a case fails,
+//! and so does a case without a row.
 
 use anyhow::{Context, Result, ensure};
 use e2e::admission::{SOON, Site};

@@ -1,6 +1,7 @@
 //! Checks what the documentation shows: commands of tutorials, manifests, and flags.
 //!
-//! In `docs/tutorials/*.md`, a fence ```` ```shell ```` is run, in order, by one shell in an empty folder. A fence
+//! In `docs/tutorials/*.md`, a fence ```` ```shell ```` is run, in order, by one shell in an empty
+//! folder. A fence
 //! ```` ```output ```` after it has lines that the commands above it must print, in this order; `...` stands for any text.
 //! Other fences, such as ```` ```console ````, are not run: they need a screen, a network or a virtual machine.
 
@@ -163,7 +164,8 @@ fn pages() -> Result<Vec<PathBuf>> {
     Ok(pages)
 }
 
-/// The contents of fences, each with its kind and line, without the indentation of the list that they are in.
+/// The contents of fences, each with its kind and line, without the indentation of the list that
+/// they are in.
 fn fences(text: &str) -> Vec<(String, usize, String)> {
     let mut fences = Vec::new();
     let mut open: Option<(String, usize, usize, String)> = None;

@@ -18,7 +18,8 @@ const IN_TIME: Duration = Duration::from_secs(2);
 const LONG: Duration = Duration::from_mins(1);
 const STRANGER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 66);
 
-/// Connections of one address that say one thing and read nothing. One that is closed is opened again.
+/// Connections of one address that say one thing and read nothing. One that is closed is opened
+/// again.
 struct Strangers {
     is_over: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,

@@ -79,7 +79,8 @@ fn is_well_formed(text: &str) -> bool {
             .all(|b| matches!(b, b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'_' | b'.'))
 }
 
-/// Kubernetes limits a DNS name as a whole and not its parts (`IsDNS1123Subdomain` in apimachinery's validation.go).
+/// Kubernetes limits a DNS name as a whole and not its parts (`IsDNS1123Subdomain` in
+/// apimachinery's validation.go).
 fn is_dns_part(text: &str) -> bool {
     is_well_formed(text) && !text.contains(['_', '.']) && text == text.to_ascii_lowercase()
 }

@@ -9,8 +9,8 @@ use crate::build;
 
 /// Writes all of them.
 pub(crate) fn run() -> anyhow::Result<()> {
-    // Of the whole workspace, so that dependencies have the features that the tests build them with,
-    // and are not built again.
+    // Of the whole workspace, so that dependencies have the features that the tests build them
+    // with, and are not built again.
     build::run(&["--workspace", "--bin", "reference", "--locked"])?;
     let ended = Command::new(build::program("debug", "reference")?)
         .status()

@@ -22,21 +22,26 @@ enum Xtask {
 
 #[derive(Subcommand)]
 enum Task {
-    /// Build shaper, start it on examples/quickstart, and boot a virtual machine through it into Linux
+    /// Build shaper, start it on examples/quickstart, and boot a virtual machine through it into
+    /// Linux
     Demo(demo::Args),
-    /// Start a Kubernetes API server that knows shaper's kinds and roles, and print how to use kubectl with it
+    /// Start a Kubernetes API server that knows shaper's kinds and roles, and print how to use
+    /// kubectl with it
     Cluster(cluster::Args),
-    /// Start a cluster and every role of shaper, and boot a virtual machine from what kubectl applies
+    /// Start a cluster and every role of shaper, and boot a virtual machine from what kubectl
+    /// applies
     Dev(dev::Args),
     /// Measure shaper: `cargo xtask bench --help`
     Bench(bench::Args),
     /// Try bytes that nobody would write, led by coverage, for a bounded time
     Fuzz(fuzz::Args),
-    /// Build and fetch what the tests need besides shaper; the tests do so themselves when they need it
+    /// Build and fetch what the tests need besides shaper; the tests do so themselves when they
+    /// need it
     Prepare,
     /// Run all tests, those with virtual machines as well
     Test(test::Args),
-    /// Write the files that are generated from code: config/crd, config/webhook, config/openapi.json and docs/reference
+    /// Write the files that are generated from code: config/crd, config/webhook,
+    /// config/openapi.json and docs/reference
     Generate,
 }
 

@@ -36,10 +36,12 @@ pub(crate) struct Args {
     /// Leave out those that boot virtual machines or start a Kubernetes API server
     #[arg(long)]
     no_e2e: bool,
-    /// Run e2e against shaper's release build, which takes longer to build than that of the profile e2e
+    /// Run e2e against shaper's release build, which takes longer to build than that of the profile
+    /// e2e
     #[arg(long, conflicts_with = "no_e2e")]
     release: bool,
-    /// How many test programs run at the same time; without it two more than there are cores, as many tests wait
+    /// How many test programs run at the same time; without it two more than there are cores, as
+    /// many tests wait
     #[arg(long, value_name = "COUNT")]
     jobs: Option<usize>,
 }

@@ -201,7 +201,8 @@ fn every_page_below_docs_is_in_the_summary() {
     );
 }
 
-/// The site contains only the pages below `docs`, so a link from there to another file of the tree would be broken on it.
+/// The site contains only the pages below `docs`, so a link from there to another file of the tree
+/// would be broken on it.
 #[test]
 fn no_page_below_docs_links_out_of_docs() {
     let mut faults = Vec::new();

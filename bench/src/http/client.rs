@@ -28,8 +28,8 @@ pub(crate) struct Args {
     pub(super) machines: u32,
     #[arg(long)]
     pub(super) seed: u32,
-    /// The address of its own from which it asks: where thousands of connections have just ended, the system takes longer and longer to find
-    /// one port more
+    /// The address of its own from which it asks: where thousands of connections have just ended,
+    /// the system takes longer and longer to find one port more
     #[arg(long, default_value = "127.0.0.1")]
     pub(super) from: Ipv4Addr,
 }

@@ -144,8 +144,8 @@ fn meta_data(profile: &Arc<Profile>, subject: Arc<Subject>) -> Answer<'_> {
     .with_subject(subject)
 }
 
-/// Quotes a text for YAML and JSON. Escapes everything that is not printable: YAML forbids some of it
-/// (YAML 1.2.2, 5.1), and the file is shown on terminals.
+/// Quotes a text for YAML and JSON. Escapes everything that is not printable: YAML forbids some of
+/// it (YAML 1.2.2, 5.1), and the file is shown on terminals.
 fn quoted(text: &str) -> String {
     let json = serde_json::Value::from(text).to_string();
     let mut quoted = String::with_capacity(json.len());

@@ -97,8 +97,8 @@ impl RequestLogger {
         }
     }
 
-    /// Logs one request. Leaves out lines of refused requests beyond a rate, since strangers can cause
-    /// any number of them.
+    /// Logs one request. Leaves out lines of refused requests beyond a rate, since strangers can
+    /// cause any number of them.
     pub(crate) fn log(
         &self,
         answer: &Answer<'_>,
@@ -134,7 +134,7 @@ impl RequestLogger {
             warn!(
                 lines,
                 seconds = over.as_secs(),
-                "more requests were refused than are logged; the metric http_requests counts them all"
+                "more requests were refused than are logged; shaper_http_requests_total counts all of them"
             );
         }
     }

@@ -20,9 +20,9 @@ pub(crate) fn retry_after() -> u32 {
 /// Reads the head of one request and answers it with a 503, after which iPXE retries by itself
 /// (`ipxe:src/net/tcp/httpcore.c`).
 ///
-/// Answers even if the request does not arrive in time, or others wait for the connection's place: on
-/// an overloaded network the kernel may have dropped the request, and the client sends it again
-/// seconds later. Without an answer it would then get a reset.
+/// Answers even if the request does not arrive in time, or another client must be answered in this
+/// one's place: on an overloaded network the kernel may have dropped the request, and the client
+/// sends it again seconds later. Without an answer it would then get a reset.
 pub(crate) async fn shed(mut stream: impl AsyncRead + AsyncWrite + Unpin, connection: &Connection) {
     // A failed read is the client's problem; it retries.
     tokio::select! {

@@ -31,8 +31,9 @@ pub struct Conflicts {
     conflicts: HashMap<ObjectKey, ConflictSet>,
     /// The Assignments that name this one.
     named_by: HashMap<ObjectKey, BTreeSet<ObjectKey>>,
-    /// All Assignments with fewer than [`MAX_NAMED`] named conflicts, once [`UNDERFILLED_THRESHOLD`] are in
-    /// conflict. A new Assignment searches only these instead of the whole catalog.
+    /// All Assignments with fewer than [`MAX_NAMED`] named conflicts, once
+    /// [`UNDERFILLED_THRESHOLD`] are in conflict. A new Assignment searches only these instead of
+    /// the whole catalog.
     underfilled: Option<Catalog>,
 }
 

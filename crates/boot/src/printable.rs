@@ -1,9 +1,9 @@
 //! Characters that are safe to show.
 
-/// Whether a character does nothing but show its glyph. Returns false for control characters
-/// (C0, DEL and C1), which move a terminal's cursor or end a log line, and for those that change the
-/// direction or the lines of a text, which make it look like another, and for the byte order mark and
-/// the noncharacters next to it, which YAML does not print.
+/// Whether a character does nothing but show its glyph. Returns false for control characters (C0,
+/// DEL and C1), which move a terminal's cursor or end a log line, and for those that change the
+/// direction or the lines of a text, which make it look like another, and for the byte order mark
+/// and the noncharacters next to it, which YAML does not print.
 pub fn is_printable(c: char) -> bool {
     !c.is_control()
         && !matches!(

@@ -221,8 +221,8 @@ pub fn encode_into(out: &mut String, text: &str) {
     out.push_str(rest);
 }
 
-/// Like [`encode_into`], and escapes what YAML or a shell reads at the ends of a word: `-` and `~` at
-/// its start, `:` at its end.
+/// Like [`encode_into`], and escapes what YAML or a shell reads at the ends of a word: `-` and `~`
+/// at its start, `:` at its end.
 pub(crate) fn encode_word_into(out: &mut String, text: &str) {
     let start = out.len();
     encode_into(out, text);

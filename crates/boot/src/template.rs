@@ -74,8 +74,8 @@ pub struct Uses {
     pub labels: BTreeSet<String>,
     /// Labels of the operator.
     pub extrinsic: BTreeSet<String>,
-    /// Labels of the subject that reach the text of a config outside of a filter of its format, each
-    /// once.
+    /// Labels of the subject that reach the text of a config outside of a filter of its format,
+    /// each once.
     pub raw: Vec<LabelUse>,
     /// Labels of the subject that are in the host of a URL, each once.
     pub hosts: Vec<LabelUse>,

@@ -2,9 +2,9 @@
 //!
 //! An id is in two statuses if a status was copied: with its namespace, from a backup, or by
 //! somebody who may write status. The config that the controller has known longest keeps it. Where
-//! the controller learns of several at once, as at its start, the config of the oldest Profile does.
-//! The others count as having no id, so that they get a new one, and nothing that a replica serves
-//! under the id changes.
+//! the controller learns of several at once, as at its start, the config of the oldest Profile
+//! does. The others count as having no id, so that they get a new one, and nothing that a replica
+//! serves under the id changes.
 
 use std::collections::{BTreeMap, HashMap};
 use std::fmt;

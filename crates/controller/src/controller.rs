@@ -479,7 +479,7 @@ impl State {
             Written::Failed(error) => {
                 // A repeated message only once.
                 if self.last_failure.as_ref() != Some(&error) {
-                    warn!(object = %write.name, error, "status write failed; writes go on in a moment");
+                    warn!(object = %write.name, error, "status write failed; retrying shortly");
                     self.last_failure = Some(error);
                 }
                 self.queue.failed(&write.name, now);

@@ -10,8 +10,8 @@
 //! - `watch` watches Profiles and Assignments and converts each object as it arrives.
 //! - `index` holds each object's metadata and what follows from all objects together: conflicts,
 //!   and which Profiles an Assignment selects. It does no I/O.
-//! - `status` computes the status that an object should have; `writer` writes it where it differs, in
-//!   the order of `write_queue`. `refusals` has the objects whose status the API server refuses.
+//! - `status` computes the status that an object should have; `writer` writes it where it differs,
+//!   in the order of `write_queue`. `refusals` has the objects whose status the API server refuses.
 //! - [`lease`] elects the controller that writes. All controllers publish.
 
 mod condition;

@@ -26,7 +26,7 @@ pub(crate) struct Object {
 #[derive(Clone, Debug)]
 pub(crate) struct Rejection {
     pub(crate) fault: Fault,
-    /// What the object still tells about the machines it concerns.
+    /// The readable part: which machines the object affects.
     pub(crate) partial: Partial,
 }
 

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use boot::ObjectRef;
 use tracing::{info, warn};
 
-/// The objects whose last status write was refused for a reason of their own, with the reason.
+/// The objects whose last status write was refused because of the object itself, with the reason.
 #[derive(Default)]
 pub(crate) struct Refusals {
     reasons: BTreeMap<ObjectRef, String>,
@@ -21,13 +21,14 @@ impl Refusals {
         self.reasons.len()
     }
 
-    /// Records a refusal. Logs the first in a namespace: one policy often concerns all objects there.
+    /// Records a refusal. Logs the first in a namespace: one policy often concerns all objects
+    /// there.
     pub(crate) fn insert(&mut self, name: &ObjectRef, reason: String) {
         let namespace = &name.key().namespace;
         if !self.by_namespace.contains_key(namespace) {
             warn!(
                 object = %name, reason,
-                "the API server refuses this status; it is tried again, less and less often"
+                "the API server refuses this status; retrying with growing pauses"
             );
         }
         if self.reasons.insert(name.clone(), reason).is_none() {

@@ -15,7 +15,7 @@ const SETTLE_TIME: Duration = Duration::from_secs(3);
 const FIRST_PAUSE: Duration = Duration::from_millis(500);
 /// How often the pause doubles: to about two minutes.
 const MAX_DOUBLINGS: u32 = 8;
-/// Of this many objects, at least one is a retry if any is due.
+/// At least one in this many writes is a retry, if one is due.
 const RETRY_INTERVAL: u32 = 8;
 
 /// The objects whose status may have to be written, in the order of writing.
@@ -36,7 +36,7 @@ pub(crate) struct WriteQueue {
     changed_in_flight: BTreeSet<ObjectRef>,
     /// Objects with a problem that may be over in a moment, with the time at which to report it.
     settling: HashMap<ObjectRef, Instant>,
-    /// How many objects that had not failed were taken since the last that had.
+    /// New writes since the last retry.
     fresh_in_a_row: u32,
 }
 

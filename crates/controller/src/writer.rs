@@ -44,8 +44,8 @@ pub(crate) enum Written {
     NotFound,
     /// This process no longer holds the Lease.
     NotLeader,
-    /// The server refused this write for a reason of this object. It is retried less and less often,
-    /// and others are written meanwhile.
+    /// The server refused this write for a reason of this object. It is retried less and less
+    /// often, and others are written meanwhile.
     Refused(String),
     /// The server can't serve anybody's writes now, for this long.
     Overloaded(Duration),
@@ -137,7 +137,8 @@ async fn patch<K: crate::object::WatchedResource>(
     }
 }
 
-/// Returns what a failure of the API server means (Kubernetes API conventions, "HTTP status codes").
+/// Returns what a failure of the API server means (Kubernetes API conventions, "HTTP status
+/// codes").
 fn written_unless(status: &Status) -> Written {
     let message = || format!("{} {}", status.code, status.message);
     match status.code {

@@ -5,7 +5,8 @@
 //! writes them as `CustomResourceDefinition`s. [`convert_profile`] and [`convert_assignment`] are
 //! the only conversions to the objects of the catalog. Standalone, the controllers and the webhook
 //! all call them, so every admitted object can be indexed. An error is an [`Invalid`], which names
-//! the field. [`partial_profile`] and [`partial_assignment`] read what they can from an invalid object.
+//! the field. [`partial_profile`] and [`partial_assignment`] read what they can from an invalid
+//! object.
 //!
 //! | rule | checked by |
 //! |---|---|

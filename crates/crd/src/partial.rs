@@ -25,8 +25,8 @@ const SELECTOR_FIELDS: [&str; 5] = [
 ];
 const REQUIREMENT_FIELDS: [&str; 3] = ["key", "operator", "values"];
 
-/// Reads the readable part of a Profile: its labels and the ids of its configs. `None` if the object has no
-/// name.
+/// Reads the readable part of a Profile: its labels and the ids of its configs. `None` if the
+/// object has no name.
 pub fn partial_profile(object: &Value) -> Option<Partial> {
     let labels = string_map(&object["metadata"]["labels"]);
     let ids = parse_config_ids(string_map(&object["status"]["additionalConfig"]));
@@ -37,8 +37,8 @@ pub fn partial_profile(object: &Value) -> Option<Partial> {
     ))
 }
 
-/// Reads the readable part of an Assignment: the machines that it names, or, if it names none, its labels,
-/// provided that all of them can be read. `None` if the object has no name.
+/// Reads the readable part of an Assignment: the machines that it names, or, if it names none, its
+/// labels, provided that all of them can be read. `None` if the object has no name.
 pub fn partial_assignment(object: &Value) -> Option<Partial> {
     let (key, created) = (key(object)?, created(object));
     let Some((subjects, priority)) = subjects(&object["spec"]) else {
@@ -170,8 +170,8 @@ mod tests {
 
     const UUID: &str = "47c6da67-7477-4970-aa03-84e48ff4f6ad";
 
-    /// Summarizes the readable part: `nothing`, or the number of identities, the requirements and the
-    /// priority.
+    /// Summarizes the readable part: `nothing`, or the number of identities, the requirements and
+    /// the priority.
     fn summarize(spec: &Value) -> String {
         let object = json!({ "metadata": { "name": "a", "namespace": "n" }, "spec": spec });
         match partial_assignment(&object).expect("it has a name") {

@@ -54,9 +54,9 @@ use crate::schema;
 pub struct ProfileSpec {
     /// The iPXE script, a template in Jinja syntax whose first line is `#!ipxe`. Variables: the
     /// name of each config is the URL of that config, `subject` holds the machine's labels (`{{
-    /// subject.serial }}`), `extrinsic` those of the operator alone, `profile` and `assignment` hold name, namespace and labels of the two
-    /// objects, and `base_url` is the address by which the machine reached the server. An unknown
-    /// name is an error. At most 256 KiB.
+    /// subject.serial }}`), `extrinsic` those of the operator alone, `profile` and `assignment`
+    /// hold name, namespace and labels of the two objects, and `base_url` is the address by which
+    /// the machine reached the server. An unknown name is an error. At most 256 KiB.
     #[schemars(length(min = 1, max = 262_144))]
     pub ipxe: String,
     /// The configs by name: templates with the same variables as the script. A name must be an

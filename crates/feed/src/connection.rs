@@ -24,7 +24,7 @@ use tracing::{error, info};
 
 /// How long a follower's handshake may take.
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
-/// After this time without a handshake, a connection gives way to another if all are taken.
+/// After this time without a handshake, a connection may be displaced by any newcomer.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
 /// How often peer certificates are checked again, in case they have expired. They are also checked
 /// whenever our own files change.

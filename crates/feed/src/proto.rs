@@ -1,6 +1,7 @@
 //! Generated from `proto/shaper/feed/v1/feed.proto` by `cargo xtask generate`.
 //!
-//! The generated code is in the repository, since what generates it takes longer to build than this crate.
+//! The generated code is in the repository, since what generates it takes longer to build than this
+//! crate.
 
 #![allow(missing_docs, clippy::pedantic)]
 

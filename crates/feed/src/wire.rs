@@ -242,8 +242,8 @@ pub(crate) fn decode_partial_profile(
     Ok(Profile::partial(key, created, &message.labels).with_ids(ids.collect()))
 }
 
-/// Decodes a rejected object. One whose parts can't be decoded is an error, as it is for an Assignment: without
-/// the readable part, another object could match the machines.
+/// Decodes a rejected object. One whose parts can't be decoded is an error, as it is for an
+/// Assignment: without the readable part, another object could match the machines.
 pub(crate) fn decode_rejected(
     message: proto::Rejected,
     partition: &str,

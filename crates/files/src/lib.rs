@@ -2,10 +2,10 @@
 //!
 //! - [`walk`] lists a tree within [`Limits`]. It visits each directory once, however many symlinks
 //!   lead to it, and its [`Listing`] tells a path that is gone from one that was not seen.
-//! - [`open_regular`] and [`create_regular`] open regular files only, so that a FIFO or a device can't
-//!   block the caller.
-//! - [`Activity`] says what a reading thread waits for, so that another thread can report a read
-//!   that does not return: that of a network file system whose server is down.
+//! - [`open_regular`] and [`create_regular`] open regular files only, so that a FIFO or a device
+//!   can't block the caller.
+//! - [`Activity`] records which operation a reading thread is in, so that another thread can report
+//!   a read that does not return, as of a network file system whose server is down.
 
 mod activity;
 mod regular;

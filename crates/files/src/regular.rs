@@ -20,7 +20,8 @@ pub enum Symlinks {
 /// Opens a regular file to read it. Fails for everything else, instead of waiting for the other end
 /// of a FIFO or reading a device.
 ///
-/// Reads don't block either where the kernel has a choice: `/proc/kmsg` claims to be a regular file.
+/// Reads don't block either where the kernel has a choice: `/proc/kmsg` claims to be a regular
+/// file.
 pub fn open_regular(path: &Path, symlinks: Symlinks) -> io::Result<File> {
     let mut flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY;
     if symlinks == Symlinks::Refuse {
@@ -33,8 +34,8 @@ pub fn open_regular(path: &Path, symlinks: Symlinks) -> io::Result<File> {
     regular(opened, symlinks)
 }
 
-/// Opens a regular file to write it, without changing it, and creates it if it does not exist. Fails
-/// for symlinks and everything else.
+/// Opens a regular file to write it, without changing it, and creates it if it does not exist.
+/// Fails for symlinks and everything else.
 pub fn create_regular(path: &Path) -> io::Result<File> {
     let flags = OFlag::O_NONBLOCK | OFlag::O_NOCTTY | OFlag::O_NOFOLLOW;
     let opened = OpenOptions::new()

@@ -106,7 +106,8 @@ pub fn note(text: impl std::fmt::Display) {
     eprintln!("shaper: {}", without_controls(&text.to_string()));
 }
 
-/// Replaces characters that are not printable, except line breaks, tabs and the colours of [`Style`].
+/// Replaces characters that are not printable, except line breaks, tabs and the colours of
+/// [`Style`].
 fn without_controls(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     let mut rest = text;

@@ -25,8 +25,8 @@ use manifests::{Batch, Source};
 ///
 /// Compares two sets of manifests by what machines get from them, not by their text. Tries every
 /// machine that a selector names, and one machine for each combination of labels. Machines with the
-/// same change are shown on one line. A different Assignment, Profile, script or config is a change;
-/// renamed files, reordered fields and new comments are not.
+/// same change are shown on one line. A different Assignment, Profile, script or config is a
+/// change; renamed files, reordered fields and new comments are not.
 #[derive(clap::Args)]
 #[command(
     override_usage = "shaper diff [OPTIONS] OLD NEW\n       shaper diff [OPTIONS] --admin URL NEW",

@@ -24,9 +24,9 @@ use crate::parse_label;
 /// Show what a machine boots, and why
 ///
 /// Lists the Assignments that could match the machine, in order, with the reason why each won or
-/// lost, and the Profiles that the winner selects, with the reason for the choice. Uses the same code
-/// as the server. Pass the machine as the query of its request, or as a URL or log line that contains
-/// one; add labels that the query lacks with --label.
+/// lost, and the Profiles that the winner selects, with the reason for the choice. Uses the same
+/// code as the server. Pass the machine as the query of its request, or as a URL or log line that
+/// contains one; add labels that the query lacks with --label.
 #[derive(clap::Args)]
 #[command(
     override_usage = "shaper explain [OPTIONS] DIR [QUERY]\n       shaper explain [OPTIONS] --admin URL [QUERY]",
@@ -81,7 +81,8 @@ pub struct Args {
 enum Format {
     /// For people
     Text,
-    /// For scripts: the response of /explain of the admin port, with `script` or `config` if requested
+    /// For scripts: the response of /explain of the admin port, with `script` or `config` if
+    /// requested
     Json,
 }
 

@@ -6,8 +6,8 @@
 //! | [`explain`] | which Assignment and Profile does a machine get, and why? |
 //! | [`diff`] | which machines would boot something else after a change? |
 //!
-//! Each has `Args` for clap and a `run` that prints the answer and returns the exit code. `explain` and
-//! `diff` read a folder ([`manifests`]) or ask the admin port of a running replica
+//! Each has `Args` for clap and a `run` that prints the answer and returns the exit code. `explain`
+//! and `diff` read a folder ([`manifests`]) or ask the admin port of a running replica
 //! ([`admin_client`]). The answers come from `boot` and `review`, the code that answers machines;
 //! this crate only loads, formats and prints.
 

@@ -20,8 +20,8 @@ use manifests::{Batch, Fault, Progress, Source};
 /// fields against the schema of the resources, and converts objects as the server does. Renders
 /// templates for a sample machine of each architecture within the limits that apply at boot, and
 /// checks that iPXE can read the scripts. Compares objects with each other: Assignments that select
-/// the same machine, or between which only age or name decides; Assignments without a Profile; Profiles
-/// that no machine can get.
+/// the same machine, or between which only age or name decides; Assignments without a Profile;
+/// Profiles that no machine can get.
 #[derive(clap::Args)]
 #[command(after_long_help = "\
 Exit code:

@@ -1,8 +1,8 @@
 //! Checks an object against the schema of its kind: each field must be known and have an allowed
 //! value.
 //!
-//! The schema is that of the `CustomResourceDefinition`s, so a folder and a cluster agree. What only
-//! patterns and CEL rules express is left to the conversion, which has better messages.
+//! The schema is that of the `CustomResourceDefinition`s, so a folder and a cluster agree. What
+//! only patterns and CEL rules express is left to the conversion, which has better messages.
 
 use std::sync::LazyLock;
 

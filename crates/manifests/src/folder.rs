@@ -61,8 +61,8 @@ pub struct Scan {
     pub problems: Vec<Problem>,
     /// The number of problems that are not listed.
     pub more_problems: usize,
-    /// The limit that kept the scan from seeing the whole folder, if any. Objects of files that were
-    /// not seen stay as they were.
+    /// The limit that kept the scan from seeing the whole folder, if any. Objects of files that
+    /// were not seen stay as they were.
     pub limit: Option<String>,
     /// The number of changed files that the next scan has to read, because the time was over.
     pub unread: usize,
@@ -513,7 +513,8 @@ impl Folder {
 }
 
 /// Stands in for the invalid Assignments of a file that are too many to be kept. It matches every
-/// machine, and goes before valid defaults only: the machines that the file names must not fall to one.
+/// machine, and goes before valid defaults only: the machines that the file names must not fall to
+/// one.
 fn remainder(file: &str, count: usize) -> Rejected {
     let assignment = Assignment {
         key: ObjectKey::new("", file),

@@ -48,8 +48,8 @@ impl Waker {
 // === impl Follow ===
 
 impl Follow {
-    /// Watches a folder and its parent: the folder may be a symlink that is replaced. Changes behind
-    /// symlinks in the folder are noticed by the timer.
+    /// Watches a folder and its parent: the folder may be a symlink that is replaced. Changes
+    /// behind symlinks in the folder are noticed by the timer.
     pub fn new(dir: &Path, activity: Activity) -> Self {
         let (sender, events) = channel();
         let dir = std::path::absolute(dir).unwrap_or_else(|_| dir.to_owned());

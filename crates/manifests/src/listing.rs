@@ -14,8 +14,8 @@ use serde_json::{Value, json};
 /// pieces of its text.
 ///
 /// Profiles come first; both kinds are sorted by name. `metadata.partitions` names all partitions
-/// of the catalog. An object is formatted when its piece is asked for, so a list takes little memory
-/// however long it is.
+/// of the catalog. An object is formatted when its piece is asked for, so a list takes little
+/// memory however long it is.
 #[derive(Debug)]
 pub struct Listing {
     /// The text before the first object.

@@ -65,8 +65,8 @@ pub(super) struct Contents {
 #[derive(Clone, Debug, Default)]
 pub(super) struct Broken {
     pub(super) faults: Vec<Fault>,
-    /// The readable parts of its objects, including the valid ones, with the fault of the object itself, if
-    /// any.
+    /// The readable parts of its objects, including the valid ones, with the fault of the object
+    /// itself, if any.
     pub(super) partials: Vec<(Partial, Option<String>)>,
     /// Invalid Assignments beyond [`Room::invalid`] that hold machines.
     pub(super) beyond: Vec<ObjectRef>,

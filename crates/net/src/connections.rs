@@ -21,37 +21,37 @@ use entry::Entry;
 pub use entry::{Busy, Connection, Stage};
 pub use reserved::{NoRoom, Reserved};
 
-/// The interval at which the log repeats that places are short.
+/// The interval between warnings that all connections are taken.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
-/// How many connections a server serves, and what becomes of more.
+/// How many connections a server serves, and what happens to more.
 ///
-/// A full server first closes a connection that yields to the newcomer: see [`places`]. The rest
-/// applies if there is none.
+/// A full server first displaces a connection, see [`places`]; [`WhenFull`] applies if none can be
+/// displaced.
 #[derive(Clone, Debug)]
 pub struct Limits {
     /// Connections that are served at once.
     pub connections: usize,
-    /// What becomes of a connection beyond [`connections`](Self::connections).
+    /// What happens to a connection beyond [`connections`](Self::connections).
     pub when_full: WhenFull,
     /// The stage by which a connection has proved itself.
     pub proof: Stage,
-    /// After this time without proof, a connection gives way to any other.
+    /// After this time without proof, a connection may be displaced by any newcomer.
     pub grace: Duration,
-    /// Bytes of all long answers that clients have not taken yet; see [`Connection::reserve`].
+    /// Bytes of all long answers that clients have not read yet; see [`Connection::reserve`].
     pub answer_bytes: usize,
     /// How long connections may take to end once the server stops. Zero closes them at once.
     pub drain: Duration,
 }
 
-/// What becomes of a connection that a full server accepts.
+/// What happens to a connection that a full server accepts.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum WhenFull {
     /// It is closed.
     Refuse,
     /// It is admitted with [`is_shed`](Connection::is_shed) set, up to this many at once, so that
-    /// its client gets a 503. One more waits until another has had its answer. If the newcomer's
-    /// address holds less, that [must hurry](Connection::must_hurry).
+    /// its client gets a 503. Further connections wait until one of these is answered. If the
+    /// newcomer's address holds fewer, one of the others [must hurry](Connection::must_hurry).
     Shed(usize),
 }
 
@@ -91,7 +91,7 @@ struct Shared {
 #[derive(Debug)]
 struct Table {
     served: Group,
-    /// Connections whose clients are told to come back.
+    /// Connections whose clients get a 503.
     shed: Group,
     next_id: u64,
     accept_errors: AcceptErrors,
@@ -241,7 +241,7 @@ impl Table {
         if let Some((source, held)) = self.served.places.largest() {
             warn!(
                 server, connections, address = %source, held,
-                "all connections are taken; those that have proved least are closed for new ones"
+                "all connections are taken; newcomers displace those that have proved least"
             );
         }
     }
@@ -267,7 +267,7 @@ impl Group {
         self.entries.remove(&id)
     }
 
-    /// Ends the connection that yields to a newcomer, and returns its peer.
+    /// Ends the connection that a newcomer displaces, and returns its peer.
     fn make_room(
         &mut self,
         newcomer: Source,

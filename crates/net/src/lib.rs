@@ -22,7 +22,7 @@
 //! | feed | [`WhenFull::Refuse`] | tonic drains |
 //! | admin port | [`WhenFull::Refuse`] | close all |
 //!
-//! Before that, a full server closes a connection that yields to the newcomer, by the rules of
+//! Before that, a newcomer to a full server displaces a connection, by the rules of
 //! [`places`]: one that has proved nothing, of the address and prefix that hold most.
 //!
 //! A server that answers on several threads binds one listener for each

@@ -10,7 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 /// A limited number of permits. A clone shares them.
 ///
-/// If all are taken, the holder that yields to a newcomer loses its permit: see [`places`].
+/// If all are taken, a newcomer displaces a holder: see [`places`].
 #[derive(Clone, Debug)]
 pub struct Permits(Arc<Shared>);
 
@@ -25,7 +25,7 @@ pub struct Permit {
 
 #[derive(Debug)]
 struct Shared {
-    /// After this time without proof, a holder gives way to any other.
+    /// After this time without proof, a holder may be displaced by any newcomer.
     grace: Duration,
     table: Mutex<Table>,
 }
@@ -47,8 +47,8 @@ struct State {
 // === impl Permits ===
 
 impl Permits {
-    /// This many permits. A holder that has not [proved itself](Permit::proved) after `grace` gives
-    /// way to any other.
+    /// This many permits. A holder that has not [proved itself](Permit::proved) after `grace` may
+    /// be displaced by any newcomer.
     pub fn new(count: usize, grace: Duration) -> Self {
         let table = Table {
             places: Places::new(count),
@@ -61,7 +61,7 @@ impl Permits {
         }))
     }
 
-    /// A permit, if one is free or its holder yields.
+    /// Returns a permit, if one is free or a holder can be displaced.
     pub fn try_acquire(&self, source: Source) -> Option<Permit> {
         let mut table = self.0.table();
         let Table { places, states, .. } = &mut *table;

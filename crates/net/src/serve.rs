@@ -42,10 +42,10 @@ pub trait Handler {
 
 /// Accepts connections and has `handler` serve each in its own task, until `stop`.
 ///
-/// Then the connections that the kernel has already established are accepted too, since closing
-/// the socket would reset them, and the listening socket is closed. Connections have
-/// [`Limits::drain`](crate::Limits::drain) to end by themselves; those that are left are aborted. `handler` learns
-/// of `stop` from its own copy of the token.
+/// Then the connections that the kernel has already established are accepted too, since closing the
+/// socket would reset them, and the listening socket is closed. Connections have
+/// [`Limits::drain`](crate::Limits::drain) to end by themselves; those that are left are aborted.
+/// `handler` learns of `stop` from its own copy of the token.
 ///
 /// Fails only if the listener can't be registered with the runtime.
 pub async fn serve(

@@ -22,7 +22,7 @@ const MAX_COALESCED_BYTES: usize = 2048;
 /// hyper starts when its buffer is empty. A client that reads one byte a second therefore times out
 /// like one that reads nothing. iPXE before 2025-12-04 never gives up by itself (`ipxe@88c3e68df`).
 ///
-/// The connection is told what its client takes, for as long as the timer runs.
+/// While the timer runs, it records on the connection how much the client reads.
 #[derive(Debug)]
 pub struct WriteTimeout<S> {
     stream: S,

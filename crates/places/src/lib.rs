@@ -1,9 +1,9 @@
-//! Decides who gives way when all places of a server are taken.
+//! Decides which holder is displaced when all places of a server are taken.
 //!
 //! A *place* is what a server has a limited number of: a connection, a transfer, a stream. Its
 //! *holder* is known by an id, and by its [`Source`]: a network prefix (/24 for IPv4, /56 for
-//! IPv6) and an address in it. When no place is free, [`Places::yielding`] names the holder that
-//! gives its place to a newcomer:
+//! IPv6) and an address in it. When no place is free, [`Places::yielding`] names the holder that a
+//! newcomer displaces:
 //!
 //! 1. One that has proved nothing for longer than it may ([`Standing::Overdue`]), the oldest.
 //! 2. One that has proved nothing yet, if its prefix holds more than the newcomer's.
@@ -12,13 +12,13 @@
 //!    that of the newcomer less than half of its share.
 //! 5. None: the newcomer is refused.
 //!
-//! In 2 and 4, and before others in 1 and 3 if that holds more than the newcomer's, it is a holder of the
-//! address that holds most, in the prefix that holds most. Within one prefix, addresses are compared
-//! in the same way. So a stranger with one address, or one prefix, never keeps others out:
-//! the more places it holds, the sooner it loses one. Clients that share an address, behind a NAT,
-//! displace each other only where a place is not used.
+//! In 2 and 4, the holder is one of the address that holds most, in the prefix that holds most. In
+//! 1 and 3, such a holder comes first if that address holds more than the newcomer's. If both have
+//! the same prefix, addresses are compared instead of prefixes. So a stranger with one address, or
+//! one prefix, never keeps others out: the more places it holds, the sooner it loses one. Clients
+//! that share an address, behind a NAT, displace each other only where a place is not used.
 //!
-//! It does no I/O and knows no clock; the server tells what it knows of a holder.
+//! The crate does no I/O and reads no clock: the server says what a holder has done.
 //!
 //! # Example
 //!
@@ -52,14 +52,14 @@ use queues::Queues;
 
 pub use source::Source;
 
-/// A prefix, or address, that holds less than this part of all places is not large, even if it holds
-/// most.
+/// A prefix or address that holds less than this part of all places never counts as large, even if
+/// it holds most.
 const LARGE_PART: usize = 16;
-/// A holder that waits for less than this may be between two requests, and yields only to a newcomer
-/// that holds less.
+/// A holder that waits for less than this may be between two requests. Only a newcomer that holds
+/// less displaces it.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
 
-/// What a holder has done with its place. A lower one gives way first.
+/// What a holder has done with its place. The lowest is displaced first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
     /// It has proved nothing, for longer than it may.
@@ -104,7 +104,7 @@ impl Standing {
         matches!(self, Self::Waiting(_) | Self::Progressing(_))
     }
 
-    /// The order in which holders give way, the lowest first.
+    /// The order in which holders are displaced, the lowest first.
     fn rank(self) -> (u8, u64) {
         match self {
             Self::Overdue => (0, 0),
@@ -160,7 +160,7 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         Some((Source { prefix, address }, by_address.of(address)))
     }
 
-    /// How many entries are remembered to find the holder that yields, for tests: some are of holders
+    /// How many entries are remembered to find a holder to displace, for tests: some are of holders
     /// that are gone.
     #[doc(hidden)]
     pub fn remembered(&self) -> usize {
@@ -172,8 +172,8 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         self.queues.len() + by_address
     }
 
-    /// Gives a place to a holder that has none, also if all are taken. Does nothing for one that has
-    /// a place.
+    /// Gives a place to a holder that has none, also if all are taken. Does nothing for one that
+    /// has a place.
     ///
     /// A holder that was removed must not be inserted again: give each a number of its own.
     pub fn insert(&mut self, source: Source, holder: K) {
@@ -220,10 +220,10 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
         true
     }
 
-    /// Names the holder that gives its place to a newcomer, or none if the newcomer has to go. See
-    /// the [crate] for the order. The place is not taken: call [`remove`](Self::remove).
+    /// Returns the holder that the newcomer displaces, or `None` if the newcomer must be refused.
+    /// See the [crate] for the order. Does not free the place: call [`remove`](Self::remove).
     ///
-    /// Looks at a bounded number of holders, so a full table costs a newcomer no more than a small one.
+    /// Looks at a bounded number of holders, whatever the size of the table.
     pub fn yielding(
         &mut self,
         newcomer: Source,
@@ -257,10 +257,10 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             .oldest_unproven(is_held, &mut standing)
             .map(flat);
         let waiting = self.queues.sample(is_held, &mut standing).map(flat);
-        // Below that, it may be one of a crowd that boots.
+        // A smaller group may be machines that boot together.
         let is_unfair = held > own + 1 && held * LARGE_PART >= self.capacity;
-        // The kind of standing, and whether the holder is of the largest, in the order of the crate's
-        // documentation.
+        // The rank of a standing; see the crate's documentation. Holders of the largest address
+        // come first.
         let order = |standing: Standing, is_of_largest: bool| match standing {
             Standing::Overdue if is_of_largest && is_unfair => Some(0),
             Standing::Overdue => Some(1),
@@ -328,7 +328,7 @@ impl<K> Default for Holders<K> {
 }
 
 impl<K: Copy + Ord> Holders<K> {
-    /// The holder that gives way before the others, as far as a sample of them tells.
+    /// The holder to displace first, as far as a sample of them tells.
     fn lowest(&mut self, standing: &mut impl FnMut(&K) -> Standing) -> Option<(K, Standing)> {
         let is_held = |holder: &K| self.all.contains(holder);
         match self.queues.oldest_unproven(is_held, standing) {

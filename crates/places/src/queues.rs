@@ -1,13 +1,13 @@
-//! The order in which holders are asked for their standing.
+//! The order in which holders are considered for displacement.
 
 use std::collections::VecDeque;
 
 use crate::Standing;
 
-/// How many holders are compared, at most, to find the one that gives way.
+/// Maximum number of holders that are compared to find the one to displace.
 const SAMPLE: usize = 64;
-/// How many holders that have proved themselves since they came are set apart for each newcomer, at
-/// most. Each is set apart once.
+/// Maximum number of holders that are moved to the proven queue for each newcomer. Each is moved
+/// once.
 const SORTED_PER_CALL: usize = 256;
 
 /// Holders, the first to be asked first, and some that are gone.
@@ -60,8 +60,8 @@ impl<H: Copy> Queues<H> {
         None
     }
 
-    /// The holder with the lowest standing among the next [`SAMPLE`] that have proved themselves. The
-    /// sample begins elsewhere each time, so that all are compared in turn.
+    /// The holder with the lowest standing among the next [`SAMPLE`] that have proved themselves.
+    /// The sample begins elsewhere each time, so that all are compared in turn.
     pub(crate) fn sample(
         &mut self,
         is_held: impl Fn(&H) -> bool,

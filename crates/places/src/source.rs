@@ -10,15 +10,15 @@ pub struct Source {
     pub(crate) address: u128,
 }
 
-/// Marks prefixes that are made from an identity, which no address has: it is in the range that IPv6
-/// reserves for multicast.
+/// Marks prefixes that stand for an identity. They are in the multicast range of IPv6, so no
+/// client's address has one.
 const IDENTIFIED: u128 = 0xff << 120;
 
 // === impl Source ===
 
 impl Source {
-    /// A source that has proved who it is, as by a client certificate. The identity takes the place of
-    /// the prefix, so all its addresses share what one prefix may hold.
+    /// A source that has proved who it is, as by a client certificate. The identity takes the place
+    /// of the prefix, so all its addresses share what one prefix may hold.
     pub fn identified(identity: &[u8], address: IpAddr) -> Self {
         let hash = ahash::RandomState::with_seeds(1, 2, 3, 4).hash_one(identity);
         Self {

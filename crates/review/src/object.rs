@@ -521,7 +521,8 @@ fn render_finding(
     )
 }
 
-/// Reports a config for cloud-init that it can't read, at the template line that produced the fault.
+/// Reports a config for cloud-init that it can't read, at the template line that produced the
+/// fault.
 fn cloud_config_finding(
     name: &ObjectRef,
     config: &ConfigName,

@@ -51,8 +51,7 @@ const LIMITS: Limits = Limits {
 /// How long a client may take to send the head of a request.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
 
-/// How long a client may leave what is ready for it unread. A long answer is written piece by
-/// piece, and each piece has this time.
+/// How long a client may leave sent data unread. It applies to each piece of a long answer.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// Lines for `/readyz?verbose`, updated by the part that loads something.

@@ -57,7 +57,8 @@ pub struct Args {
     /// reachable. Default: no copy is kept
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
-    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
+    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can
+    /// drain this replica
     #[arg(
         long,
         env = "SHAPER_LAMEDUCK",

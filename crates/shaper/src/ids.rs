@@ -179,8 +179,8 @@ fn read(path: &Path) -> anyhow::Result<(Ids, DeletionTimes)> {
     Ok((ids, parsed.gone))
 }
 
-/// Removes ids that several configs have, as after the file was edited, so that each gets a new one.
-/// Nobody can tell which config the id was made for.
+/// Removes ids that several configs have, as after the file was edited, so that each gets a new
+/// one. Nobody can tell which config the id was made for.
 fn remove_duplicates(ids: &mut Ids, path: &Path) {
     let mut counts = BTreeMap::<Uuid, usize>::new();
     for id in ids.values().flat_map(BTreeMap::values) {

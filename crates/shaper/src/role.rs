@@ -88,8 +88,8 @@ impl Role {
         self.reloads.push(Box::new(reload));
     }
 
-    /// Reloads certificate files when they change, and at a SIGHUP, until the role stops, and reports their problems
-    /// at the admin port.
+    /// Reloads certificate files when they change, and at a SIGHUP, until the role stops, and
+    /// reports their problems at the admin port.
     pub(crate) fn reload_certificates<T: Send + Sync + 'static>(
         &mut self,
         reloader: &Arc<Reloader<T>>,

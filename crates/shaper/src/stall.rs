@@ -1,8 +1,7 @@
 //! Reports a read of the file system that does not return.
 //!
-//! The server of a network file system may be down, or a file may be the end of something that never
-//! writes. The thread that reads waits then, and what it follows is not followed any more, while
-//! everything that was read before is still served.
+//! The server of a network file system may be down, or the file may be a FIFO without a writer. The
+//! reading thread then blocks, and changes are not picked up; what was read before is still served.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};

@@ -45,14 +45,16 @@ pub struct Args {
     http: HttpArgs,
     #[command(flatten)]
     admin: AdminArgs,
-    /// Directory for config ids and the last good objects of each file. Default: systemd's state directory, /var/lib/shaper for root, else ~/.local/state/shaper
+    /// Directory for config ids and the last good objects of each file. Default: systemd's state
+    /// directory, /var/lib/shaper for root, else ~/.local/state/shaper
     #[arg(long, env = "SHAPER_STATE_DIR", value_name = "DIR")]
     state_dir: Option<PathBuf>,
     #[command(flatten)]
     tftp: TftpArgs,
     #[command(flatten)]
     guard: GuardArgs,
-    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
+    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can
+    /// drain this replica
     #[arg(
         long,
         env = "SHAPER_LAMEDUCK",

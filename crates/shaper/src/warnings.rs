@@ -1,5 +1,5 @@
-//! Checks what is loaded in the background, and reports what would surprise an operator: warnings of
-//! `shaper validate`, and labels that nobody gives.
+//! Checks what is loaded in the background, and reports what would surprise an operator: warnings
+//! of `shaper validate`, and labels that nobody gives.
 
 use std::collections::{BTreeSet, HashMap};
 use std::path::{Path, PathBuf};
@@ -18,8 +18,8 @@ use crate::admin::Part;
 
 /// How long to wait between two looks at the catalog.
 const INTERVAL: Duration = Duration::from_secs(2);
-/// Maximum number of objects of a folder that is checked while it is served: reading more would take
-/// a core away from machines for too long.
+/// Maximum number of objects of a folder that is checked while it is served: reading more would
+/// take a core away from machines for too long.
 const MAX_OBJECTS: usize = 20_000;
 /// Maximum number of warnings that `/readyz?verbose` lists, and that one check logs.
 const MAX_LISTED: usize = 50;
@@ -37,13 +37,14 @@ struct Checker {
     dir: Option<PathBuf>,
     /// The catalog of the last check.
     checked: Option<Arc<Catalog>>,
-    /// The Profiles that were checked, with what was found: most stay as they are between two checks.
+    /// The Profiles that were checked, with what was found: most stay as they are between two
+    /// checks.
     profiles: HashMap<ObjectKey, (Arc<Profile>, Option<RenderError>)>,
     is_too_large: bool,
 }
 
-/// Checks the catalog of `boot` whenever it has changed, until `stop`. With a folder, checks its files
-/// as `shaper validate` does.
+/// Checks the catalog of `boot` whenever it has changed, until `stop`. With a folder, checks its
+/// files as `shaper validate` does.
 pub(crate) async fn follow(
     warnings: Arc<Warnings>,
     boot: Arc<BootService>,
@@ -80,7 +81,7 @@ impl Warnings {
         let mut known = self.found.lock().unwrap_or_else(PoisonError::into_inner);
         let new: Vec<_> = found.difference(&known).collect();
         for warning in new.iter().take(MAX_LISTED) {
-            warn!(%warning, "probably not what is meant");
+            warn!(%warning, "probable mistake in the manifests");
         }
         if new.len() > MAX_LISTED {
             warn!(
@@ -127,8 +128,8 @@ impl Checker {
         Some(found)
     }
 
-    /// Finds the Profiles that need a label which no machine presents by itself and the operator does
-    /// not give.
+    /// Finds the Profiles that need a label which no machine presents by itself and the operator
+    /// does not give.
     fn missing_labels(&mut self, catalog: &Catalog) -> BTreeSet<String> {
         let before = std::mem::take(&mut self.profiles);
         let extrinsic = self.boot.extrinsic();
@@ -179,7 +180,8 @@ impl Checker {
         found
     }
 
-    /// Finds what `shaper validate` would tell of the folder and does not stop it from being served.
+    /// Finds what `shaper validate` would tell of the folder and does not stop it from being
+    /// served.
     fn of_folder(&mut self, dir: &Path, catalog: &Catalog) -> BTreeSet<String> {
         let objects = catalog.assignment_count() + catalog.profile_count();
         if objects > MAX_OBJECTS {

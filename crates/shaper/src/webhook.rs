@@ -79,7 +79,8 @@ pub struct Args {
     partition: Option<String>,
     #[command(flatten)]
     admin: AdminArgs,
-    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can drain this replica
+    /// Seconds to keep serving after SIGTERM while reporting not ready, so that a load balancer can
+    /// drain this replica
     #[arg(
         long,
         env = "SHAPER_LAMEDUCK",

@@ -1,13 +1,13 @@
-//! Checks the layering of the workspace: each crate may use only the crates listed for it, and nothing
-//! forbidden may be among its dependencies.
+//! Checks the layering of the workspace: each crate may use only the crates listed for it, and
+//! nothing forbidden may be among its dependencies.
 
 use std::collections::BTreeSet;
 use std::process::Command;
 
 use serde_json::Value;
 
-/// For each crate of the workspace: the workspace crates that it may depend on, directly or not, and
-/// the crates that must not be among its dependencies at all.
+/// For each crate of the workspace: the workspace crates that it may depend on, directly or not,
+/// and the crates that must not be among its dependencies at all.
 const LAYERS: &[(&str, &[&str], &[&str])] = &[
     (
         "boot",

@@ -68,8 +68,8 @@ impl Content {
 }
 
 impl Content {
-    /// Converts text to netascii (RFC 1350, RFC 764): LF becomes CR LF, CR becomes CR NUL. `None` if
-    /// this is not text, or too long for one.
+    /// Converts text to netascii (RFC 1350, RFC 764): LF becomes CR LF, CR becomes CR NUL. `None`
+    /// if this is not text, or too long for one.
     ///
     /// A boot program that was converted would be broken, so anything with a NUL is not text.
     pub(crate) fn to_netascii(&self) -> io::Result<Option<Self>> {

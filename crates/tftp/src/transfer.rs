@@ -20,7 +20,7 @@ use retransmit_timer::RetransmitTimer;
 
 /// Size of IP and UDP headers, to compute how much a spoofed request is amplified.
 const IP_UDP_HEADERS: usize = 28;
-/// Most answers, the first and one repetition, before the peer has proved its address.
+/// Maximum number of answers before the peer has proved its address: the first and one repetition.
 const MAX_ANSWERS: u32 = 2;
 /// Unprompted repeats to an unproven peer stop when more than this many times the received bytes
 /// would be sent.
@@ -28,7 +28,7 @@ const MAX_AMPLIFICATION: usize = 5;
 /// A peer that has acknowledged nothing for this long does not use its place. Machines on a good
 /// network acknowledge within milliseconds, and repeat themselves within a second or two.
 const STALL: Duration = Duration::from_secs(3);
-/// A peer that takes less than this many bytes per second holds its place for nothing. The slowest
+/// A peer slower than this many bytes per second counts as stalled. The slowest
 /// firmware takes a block of 512 bytes in some 10 ms.
 const SLOW_BYTES: u64 = 4 * 1024;
 /// How long a peer may take to prove its address.
@@ -79,7 +79,7 @@ pub(crate) struct Transfer {
     retransmits: u64,
 }
 
-/// What was exchanged with a peer that has not proved its address.
+/// The traffic with a peer that has not proved its address.
 #[derive(Clone, Copy, Debug)]
 struct Unproven {
     since: Duration,

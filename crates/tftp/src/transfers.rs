@@ -316,7 +316,7 @@ impl Transfers {
         }
     }
 
-    /// Makes room for another transfer, by ending one that yields to it.
+    /// Makes room for another transfer, by ending one that it displaces.
     fn make_room(&mut self, peer: IpAddr, now: Duration) -> Result<(), Refusal> {
         let source = Source::from(peer);
         let running = &self.running;

@@ -19,9 +19,9 @@ use crate::{Material, MaterialError};
 
 /// A name to look for in a peer's certificate: a DNS name or an IP address.
 ///
-/// It is compared with the certificate's subject alternative names as in RFC 9525: a wildcard in the
-/// certificate stands for exactly one label, the first of at least three; the common name does not
-/// count; an address matches only an address.
+/// It is compared with the certificate's subject alternative names as in RFC 9525: a wildcard in
+/// the certificate stands for exactly one label, the first of at least three; the common name does
+/// not count; an address matches only an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PeerName(ServerName<'static>);
 

@@ -36,8 +36,8 @@ pub struct Limits {
     pub connections: usize,
     /// Concurrent requests on one HTTP/2 connection.
     pub streams: u32,
-    /// Reviews being read or answered. One more takes the place of one that yields, which gets a 503,
-    /// or gets a 503 itself.
+    /// Reviews being read or answered. One more takes the place of one that yields, which gets a
+    /// 503, or gets a 503 itself.
     pub in_flight: usize,
     /// Size of a body. An object takes at most 1.5 MB in etcd, and an update holds it twice.
     pub body_bytes: usize,
@@ -45,7 +45,7 @@ pub struct Limits {
     pub header_bytes: u32,
     /// Time for a TLS handshake, and for the head of a request in HTTP/1.1.
     pub head: Duration,
-    /// After this time without a request, a connection gives way to another if all are taken.
+    /// After this time without a request, a connection may be displaced by any newcomer.
     pub grace: Duration,
     /// Time for a body.
     pub body: Duration,
@@ -61,7 +61,7 @@ pub struct Server {
     shared: Arc<Shared>,
 }
 
-/// A review whose body has not arrived after this time gives way to another.
+/// A review whose body has not arrived after this time may be displaced by any newcomer.
 const BODY_GRACE: Duration = Duration::from_secs(1);
 
 /// Serves connections until `stop`.
@@ -389,8 +389,8 @@ impl Shared {
             () = permit.revoked() => return Err(overloaded()),
         };
         let reviews = self.reviews.clone();
-        // A review may take a while, and a panic in it must not end other connections. It also runs on
-        // when its client has gone.
+        // A review may take a while, and a panic in it must not end other connections. It also runs
+        // on when its client has gone.
         let answered = tokio::task::spawn_blocking(move || {
             let _counted = (permit, processor);
             reviews.answer(hook, &body, started, caller)

@@ -75,7 +75,8 @@ impl Image {
         let mut head = String::from("070701");
         let size = u32::try_from(content.len()).expect("no file of an initrd has 4 GiB");
         let name_size = u32::try_from(name.len() + 1).expect("names are short");
-        // inode, mode, uid, gid, links, mtime, size, device (2), special device (2), name size, checksum
+        // inode, mode, uid, gid, links, mtime, size, device (2), special device (2), name size,
+        // checksum
         for field in [inode, mode, 0, 0, 1, 0, size, 0, 0, 0, 0, name_size, 0] {
             let _ = write!(head, "{field:08X}");
         }

@@ -6,9 +6,10 @@ use std::fs;
 use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::path::{Path, PathBuf};
 
-/// `tls.crt`, `tls.key` and `ca.crt`, as the kubelet projects a Secret: the three names are links to `..data/NAME`, and
-/// `..data` is a link to a directory with a time in its name. A change makes a new such directory, renames a new `..data` over
-/// the old one, and removes the old directory; the three links never change.
+/// `tls.crt`, `tls.key` and `ca.crt`, as the kubelet projects a Secret: the three names are links
+/// to `..data/NAME`, and `..data` is a link to a directory with a time in its name. A change makes
+/// a new such directory, renames a new `..data` over the old one, and removes the old directory;
+/// the three links never change.
 #[derive(Debug)]
 pub struct Directory {
     path: PathBuf,
@@ -46,7 +47,8 @@ impl Directory {
         &self.path
     }
 
-    /// Replaces all three files at once. `ca` may hold several certificates, as it does while a CA is replaced.
+    /// Replaces all three files at once. `ca` may hold several certificates, as it does while a CA
+    /// is replaced.
     pub fn write(&mut self, issued: &Issued, ca: &str) -> Result<()> {
         self.write_files(&[
             ("tls.crt", issued.certificate()),

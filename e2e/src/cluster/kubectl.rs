@@ -212,7 +212,8 @@ impl Kubectl {
 // === impl Proxy ===
 
 impl Proxy {
-    /// Sends a request to the API server, such as `PATCH` of `/apis/...` with `application/merge-patch+json`.
+    /// Sends a request to the API server, such as `PATCH` of `/apis/...` with
+    /// `application/merge-patch+json`.
     pub fn send(
         &self,
         method: &str,

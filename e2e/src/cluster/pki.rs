@@ -104,8 +104,8 @@ impl Pki {
     }
 }
 
-/// Has the API server present a certificate to webhooks, with the files of `examples/webhook-client`
-/// and an authority of its own.
+/// Has the API server present a certificate to webhooks, with the files of
+/// `examples/webhook-client` and an authority of its own.
 fn webhook_client(folder: &Path) -> Result<()> {
     let authority = Authority::new("webhook clients")?;
     let issued = authority.issue(&Leaf::client("kube-apiserver"))?;

@@ -133,7 +133,8 @@ fn netdev(link: &Link, number: usize) -> Result<String> {
     })
 }
 
-/// One certificate as the variable `TlsCaCertificate` holds it: an `EFI_SIGNATURE_LIST` of type X.509 (UEFI 2.10, section 32.4.1).
+/// One certificate as the variable `TlsCaCertificate` holds it: an `EFI_SIGNATURE_LIST` of type
+/// X.509 (UEFI 2.10, section 32.4.1).
 fn signature_list(certificate: &[u8]) -> Vec<u8> {
     const HEAD: usize = 28;
     const OWNER: [u8; 16] = [0; 16];

@@ -124,7 +124,8 @@ impl Console {
         self.shared.screen().unbroken.matches(text).count()
     }
 
-    /// The lines between the first line with `begin` and the next one with `end`, each with a line end.
+    /// The lines between the first line with `begin` and the next one with `end`, each with a line
+    /// end.
     pub fn between(&self, begin: &str, end: &str) -> Option<String> {
         let text = self.text();
         let mut lines = text.lines().skip_while(|line| !line.contains(begin));

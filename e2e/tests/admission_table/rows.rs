@@ -98,7 +98,8 @@ fn row(is_refused: bool, place: &str, says: &str) -> Row {
     }
 }
 
-/// The numbers of a text outside of its code, as code: a server that refuses says which bound is exceeded.
+/// The numbers of a text outside of its code, as code: a server that refuses says which bound is
+/// exceeded.
 fn bounds(says: &str) -> String {
     let outside: Vec<&str> = says.split('`').step_by(2).collect();
     let words = outside.concat().replace(',', "");

@@ -5,13 +5,12 @@ use std::time::Duration;
 /// Limits on what clients may cost.
 #[derive(Clone, Debug)]
 pub struct Limits {
-    /// Open connections. A client beyond takes the place of one that has proved least, or gets a
-    /// 503.
+    /// Open connections. A further client displaces the one that has proved least, or gets a 503.
     pub connections: usize,
-    /// Connections beyond [`connections`](Self::connections) that get a 503 at a time. More wait
-    /// for a moment.
+    /// Connections beyond [`connections`](Self::connections) that get a 503 at a time. More
+    /// connections wait briefly.
     pub shedding: usize,
-    /// After this time without a request, a connection gives way to another if all are taken.
+    /// After this time without a request, a connection may be displaced by any newcomer.
     pub grace: Duration,
     /// Concurrent requests, over all servers that share [`Metrics`](crate::Metrics), until their
     /// response is handed to the connection. A request beyond gets a 503.

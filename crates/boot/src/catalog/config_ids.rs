@@ -1,8 +1,8 @@
 //! Config ids that several configs have.
 //!
 //! Ids are random, so this happens only if a status was copied: with its namespace, from a backup,
-//! or into another cluster. A controller resolves it within its cluster. Across clusters nobody can,
-//! so an id that two configs have leads to neither.
+//! or into another cluster. A controller resolves it within its cluster. Across clusters nobody
+//! can, so an id that two configs have leads to neither.
 
 use std::fmt;
 use std::sync::Arc;

@@ -8,8 +8,8 @@
 //!
 //! - an operator [confirms](Guard::confirm) the deletion,
 //! - a later listing contains the objects again, or
-//! - [`Limits::listings`] consecutive listings, over at least [`Limits::period`], lack exactly the same
-//!   objects.
+//! - [`Limits::listings`] consecutive listings, over at least [`Limits::period`], lack exactly the
+//!   same objects.
 
 use std::collections::BTreeSet;
 use std::time::{Duration, Instant};
@@ -155,8 +155,8 @@ impl Guard {
         self.hold.as_ref()
     }
 
-    /// Returns the interval of listings during a hold, chosen so that [`Limits::listings`] of them fit
-    /// into [`Limits::period`].
+    /// Returns the interval of listings during a hold, chosen so that [`Limits::listings`] of them
+    /// fit into [`Limits::period`].
     pub fn relist_interval(&self) -> Option<Duration> {
         let between = self.limits.listings.saturating_sub(1).max(1);
         (!self.limits.period.is_zero()).then(|| self.limits.period / between)

@@ -191,8 +191,8 @@ impl ProfileIndex {
 }
 
 impl LabelKey {
-    /// Returns whether this is the key of `label` in the namespace and partition of `neighbour`. The
-    /// derived hash equals that of the tuple of both fields.
+    /// Returns whether this is the key of `label` in the namespace and partition of `neighbour`.
+    /// The derived hash equals that of the tuple of both fields.
     fn is(&self, neighbour: &ObjectKey, label: Option<(&str, &str)>) -> bool {
         self.location == *neighbour.location()
             && self.label.as_ref().map(|(key, value)| (&**key, &**value)) == label

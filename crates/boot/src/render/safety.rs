@@ -193,8 +193,8 @@ fn is_plain_word(word: &str, is_plain: impl Fn(char) -> bool) -> bool {
         && word.chars().all(is_plain)
 }
 
-/// Returns why the parts of a value, wherever a template cuts it and whatever it puts between them,
-/// are not plain text.
+/// Returns why a part of the value may not be plain text, if the template cuts it anywhere and
+/// inserts text between the parts.
 ///
 /// Plain text are letters, digits and `_ .`, with `-` between two of them; a UUID, a MAC and an IP
 /// address also have `:`, which otherwise could make the start of a URL or a key.
@@ -268,7 +268,7 @@ fn script_reason(value: &str, reach: Reach) -> Option<&'static str> {
     if value.starts_with('-') && value[1..].starts_with(|c: char| c == '-' || c.is_alphabetic()) {
         return Some("starts with -, which iPXE would read as an option");
     }
-    // A trailing `$` or a leading `{` could form one with adjacent text.
+    // A trailing `$` or a leading `{` could form `${` with adjacent text.
     if value.contains("${") || value.ends_with('$') || value.starts_with('{') {
         return Some("contains ${ or a part of it, which iPXE would expand");
     }

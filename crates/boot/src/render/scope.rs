@@ -59,8 +59,8 @@ struct ValueCache(Mutex<SmallVec<[CachedValue; 4]>>);
 /// A name and its value.
 type CachedValue = (Box<str>, Value);
 
-/// The variables `subject`, `encoded` and `extrinsic`. Values of `subject` that are unsafe where the
-/// template writes them are errors.
+/// The variables `subject`, `encoded` and `extrinsic`. Values of `subject` that are unsafe where
+/// the template writes them are errors.
 #[derive(Debug)]
 struct Labels {
     subject: Arc<Subject>,

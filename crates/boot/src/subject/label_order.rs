@@ -51,8 +51,8 @@ pub(super) const MAC_POSITION: u8 = 1;
 pub(super) const BUILDARCH_POSITION: u8 = 2;
 pub(super) const SERIAL_POSITION: u8 = 5;
 
-/// Returns the position of a label in a query. Tries `expected` first, the index in [`BOOTSTRAP_LABELS`]
-/// that follows that of the last label.
+/// Returns the position of a label in a query. Tries `expected` first, the index in
+/// [`BOOTSTRAP_LABELS`] that follows that of the last label.
 #[inline]
 pub(super) fn position(head: u64, key: &[u8], expected: &mut usize) -> u8 {
     let matches = |at: usize| {

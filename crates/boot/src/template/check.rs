@@ -63,8 +63,8 @@ pub(super) struct Checked<'a> {
     pub(super) source: Cow<'a, str>,
 }
 
-/// Checks the source of a template. Its variables are [`VARIABLES`] and the config names. `syntax` is
-/// that of a config, and `None` for the script.
+/// Checks the source of a template. Its variables are [`VARIABLES`] and the config names. `syntax`
+/// is that of a config, and `None` for the script.
 pub(super) fn check<'a>(
     source: &'a str,
     configs: &BTreeSet<&str>,

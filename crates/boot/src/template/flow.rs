@@ -1,10 +1,10 @@
 //! Finds how far a machine's labels [reach](Reach) into the text of a template.
 //!
-//! A label is *escaped* if every way from the place where the template looks it up to the text goes
-//! through a filter of the config's format, or if there is no way: the label is only compared. All
-//! other lookups are *raw*, and *altered* if something on a way changes the value. The analysis
-//! walks backwards, from what is written to what it is made of, and learns in the same way how each
-//! variable is used. It may take a label to reach further than it does, never the reverse.
+//! A label is *escaped* if every path from its lookup to the output goes through a filter of the
+//! config's format, or if no path reaches the output: the label is only compared. All other lookups
+//! are *raw*; they are *altered* if a step on a path changes the value. The analysis walks
+//! backwards from the output, and learns in the same way how each variable is used. It may
+//! overestimate how far a label reaches, and never underestimates it.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -29,9 +29,9 @@ const COMMANDS_WITH_ARGUMENTS: [&str; 12] = [
 /// How a template uses the machine's labels.
 #[derive(Debug, Default)]
 pub(super) struct Flow {
-    /// The places in the source of the variable `subject` where its values are not just written.
+    /// Source positions of `subject` whose reach is not [`Reach::Raw`].
     pub(super) places: Vec<(Range<usize>, Reach)>,
-    /// The labels that reach a config otherwise than escaped, each once.
+    /// Labels that reach a config unescaped, without duplicates.
     pub(super) raw: Vec<LabelUse>,
 }
 
@@ -49,7 +49,8 @@ struct Walker {
 // === impl Flow ===
 
 impl Flow {
-    /// Analyses a checked template. In a format without a syntax to break, there is nothing to find.
+    /// Analyses a checked template. In a format without a syntax to break, there is nothing to
+    /// find.
     pub(super) fn of(root: &Stmt<'_>, syntax: Syntax) -> Self {
         if syntax == Syntax::Known(ConfigFormat::Text) {
             return Self::default();
@@ -147,8 +148,8 @@ impl Walker {
         }
     }
 
-    /// Returns whether what is written now is in the arguments of a command in an iPXE script, where
-    /// white space would divide it.
+    /// Returns whether what is written now is in the arguments of a command in an iPXE script,
+    /// where white space would divide it.
     fn is_argument(&self) -> bool {
         if self.syntax != Syntax::Ipxe {
             return false;
@@ -272,7 +273,8 @@ impl Walker {
         }
     }
 
-    /// Walks the arguments of a filter whose result is used like this. Returns how its input is used.
+    /// Walks the arguments of a filter whose result is used like this. Returns how its input is
+    /// used.
     fn filter(&mut self, filter: &Filter<'_>, reach: Reach) -> Reach {
         let (input, arguments) = match filter.name {
             // What these return is plain text everywhere, even in parts.
@@ -290,7 +292,7 @@ impl Walker {
             }
             "join" | "list" | "items" => (reach, reach),
             "default" | "d" | "indent" | "string" => (reach, reach),
-            // Whatever is plain text stays it.
+            // Plain text stays plain text.
             "upper" | "lower" | "title" | "capitalize" => (reach, reach),
             "trim" if filter.args.is_empty() => (reach, reach),
             "replace" if is_joining(&filter.args) => (reach.altered().min(Reach::Altered), reach),
@@ -316,7 +318,7 @@ impl Walker {
         }
     }
 
-    /// Records a lookup of a label; `None` for one whose key the source does not tell.
+    /// Records a lookup of a label; `None` if its key is not a literal.
     fn label(&mut self, label: Option<&str>, subject: Span, reach: Reach) {
         if reach != Reach::Raw {
             let place = subject.start_offset as usize..subject.end_offset as usize;
@@ -338,8 +340,8 @@ impl Walker {
     }
 }
 
-/// Returns whether `replace` with these arguments replaces all spaces by something else: afterwards,
-/// there is nothing that divides a word.
+/// Returns whether `replace` with these arguments replaces all spaces by something else:
+/// afterwards, there is nothing that divides a word.
 fn is_joining(arguments: &[CallArg<'_>]) -> bool {
     let text = |argument: &CallArg<'_>| match argument {
         CallArg::Pos(value) => value.as_const()?.as_str().map(str::to_owned),
@@ -361,7 +363,7 @@ mod tests {
     use super::super::syntax;
     use super::*;
 
-    /// Returns how often `subject` is used escaped, and the labels that are used raw.
+    /// Returns the number of escaped uses of `subject`, and the labels used raw.
     fn flow(source: &str, format: ConfigFormat) -> (usize, Vec<String>) {
         let root = parse(source, "template", syntax()).expect("it is a template");
         let flow = Flow::of(&root, Syntax::Known(format));
@@ -470,7 +472,7 @@ mod tests {
         for at in 0..50 {
             source = format!("{{% set v{at} = v{} %}}{source}", at + 1);
         }
-        // In source order, each walk learns of one more variable.
+        // In source order, each walk resolves one more variable.
         let (_, raw) = flow(
             &format!("{{% set v50 = subject.x %}}{source}"),
             ConfigFormat::Yaml,

@@ -344,8 +344,8 @@ fn b64encode(value: &Value) -> Result<String, Error> {
     Ok(BASE64_STANDARD.encode(text(value)?.as_bytes()))
 }
 
-/// Escapes every byte as `%XX`, except the unreserved ones of RFC 3986 and `:`. The result is a part
-/// of a URL that ends no word, no text in quotation marks and no line in any format.
+/// Escapes every byte as `%XX`, except the unreserved ones of RFC 3986 and `:`. The result is a
+/// part of a URL that ends no word, no text in quotation marks and no line in any format.
 fn urlencode(value: &Value) -> Result<String, Error> {
     let mut out = String::new();
     crate::query::encode_word_into(&mut out, &defined(value)?.to_string());

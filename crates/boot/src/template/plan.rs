@@ -190,8 +190,8 @@ impl Planner<'_> {
     }
 }
 
-/// Returns the term for `.name` of `subject`, `encoded`, `extrinsic`, `profile` or `assignment`, or of the
-/// labels of the latter two.
+/// Returns the term for `.name` of `subject`, `encoded`, `extrinsic`, `profile` or `assignment`, or
+/// of the labels of the latter two.
 fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
     let object = |id| match id {
         "profile" => Some(Object::Profile),

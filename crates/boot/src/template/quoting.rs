@@ -1,8 +1,8 @@
 //! Escapes values as JSON, as YAML, and as a word of a shell or of kickstart.
 //!
-//! What is written is one value of the format in any place where a value can be, whatever its text
-//! is: on one line, and quoted even where plain text would do. A word without quotation marks would
-//! hide that a template puts them around the expression as well, until a value breaks out of them.
+//! The output is one value of the format wherever a value may be, on one line, and always quoted. A
+//! bare word would hide that the template adds its own quotation marks, until a value breaks out of
+//! them.
 
 use std::fmt::Write as _;
 use std::io;
@@ -37,7 +37,7 @@ impl Quoting {
         }
     }
 
-    /// Appends the escaped text. An error says that it is longer than an answer may be.
+    /// Appends the escaped text. Fails if it would exceed the limit of an answer.
     pub(crate) fn write(self, text: &str, out: &mut String) -> serde_json::Result<()> {
         match self {
             Self::Json => out.push_str(&json(text, None)?),
@@ -64,8 +64,8 @@ pub(super) fn yaml(value: impl Serialize) -> serde_json::Result<String> {
     written(value, YamlFormatter)
 }
 
-/// Appends a word in quotation marks that no shell looks into (POSIX, XCU 2.2.2). Anaconda splits
-/// the lines of a kickstart file by the same rules, with Python's `shlex`.
+/// Appends a single-quoted word, inside which no shell expands anything (POSIX, XCU 2.2.2).
+/// Anaconda splits the lines of a kickstart file by the same rules, with Python's `shlex`.
 pub(super) fn shell_into(text: &str, out: &mut String) {
     out.push('\'');
     for (index, part) in text.split('\'').enumerate() {

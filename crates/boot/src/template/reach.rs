@@ -1,7 +1,7 @@
 //! How far the value of a label reaches into the text of a template.
 
-/// How a template uses the label of a machine, at one place of its source. The order is that of what
-/// the value must fulfil: a later one demands more.
+/// How a template uses the label of a machine, at one position of its source. Ordered by what the
+/// value must satisfy: a later variant is stricter.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Reach {
     /// It does not reach the text, or only through a filter that escapes it.
@@ -10,15 +10,16 @@ pub(crate) enum Reach {
     Raw,
     /// It is written as it is where white space would divide it: in the arguments of a command.
     Word,
-    /// It is changed or taken apart before it is written, which can undo an escape, and put the parts
-    /// of the value elsewhere.
+    /// It is changed or taken apart before it is written, which can undo an escape, and put the
+    /// parts of the value elsewhere.
     Altered,
-    /// Both.
+    /// It is [altered](Self::Altered), and written where a [word](Self::Word) is.
     AlteredWord,
 }
 
-/// What the engine calls `subject` by its reach, but for [`Reach::Raw`]. No config has such a name,
-/// which is longer than [`crate::config_name::MAX_CONFIG_NAME_BYTES`], and no template can set it.
+/// The names under which the engine sees `subject`, one for each reach except [`Reach::Raw`]. They
+/// are longer than [`crate::config_name::MAX_CONFIG_NAME_BYTES`], so no config has one, and no
+/// template can set one.
 const VARIABLES: [(&str, Reach); 4] = [
     (
         "subject_whose_values_reach_the_text_only_through_a_filter_that_escapes_them",

@@ -32,7 +32,7 @@ pub struct PublisherLimits {
     pub stall_timeout: Duration,
 }
 
-/// A follower that has not taken its first batch after this time gives way to another.
+/// A follower that has not taken its first batch after this time may be displaced by any newcomer.
 const FIRST_BATCH_GRACE: Duration = Duration::from_secs(10);
 
 type Messages = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;

@@ -97,21 +97,21 @@ impl Connection {
         self.entry.accepted.elapsed()
     }
 
-    /// Whether its client is only to be told to come back; see [`WhenFull::Shed`](super::WhenFull::Shed).
+    /// Whether its client only gets a 503; see [`WhenFull::Shed`](super::WhenFull::Shed).
     pub fn is_shed(&self) -> bool {
         self.is_shed
     }
 
     /// Declares that its task waits for [`must_hurry`](Self::must_hurry). From now on, a connection
-    /// that gives way before its head has been read is told so instead of being aborted.
+    /// that is displaced before its head has been read is answered instead of aborted.
     pub fn can_hurry(&self) {
         // The lock orders this before or after `close`.
         let _task = self.entry.task();
         self.entry.can_hurry.store(true, Ordering::Relaxed);
     }
 
-    /// Returns once the connection must be answered without waiting for its request, since another
-    /// takes its place: one that is [shed](Self::is_shed), or one that [can](Self::can_hurry).
+    /// Returns when the connection must be answered now, without its request, because a newcomer
+    /// displaces it: one that is [shed](Self::is_shed), or one that [can hurry](Self::can_hurry).
     pub async fn must_hurry(&self) {
         self.entry.hurry.notified().await;
     }
@@ -158,9 +158,9 @@ impl Connection {
 
     /// Reserves room for an answer of this many bytes until the client has taken it.
     ///
-    /// If all of [`Limits::answer_bytes`] is taken, clients that take nothing are disconnected, those
-    /// of the prefix first that holds most. An error if there are none. A connection that no table
-    /// counts has no limit.
+    /// If all of [`Limits::answer_bytes`] is taken, clients that take nothing are disconnected,
+    /// those of the prefix first that holds most. An error if there are none. A connection that no
+    /// table counts has no limit.
     pub fn reserve(&self, bytes: usize) -> Result<Reserved, NoRoom> {
         Reserved::new(&self.entry, &self.entry.shared, bytes)
     }
@@ -241,8 +241,9 @@ impl Entry {
         self.hurry.notify_one();
     }
 
-    /// Ends the task that serves it: by itself if no request has arrived and it can hurry, so that a
-    /// client whose request is on its way gets an answer.
+    /// Ends the connection. If no request has arrived and its task can hurry, the task ends by
+    /// itself, so that a client whose request is on its way gets an answer. Otherwise it is
+    /// aborted.
     pub(super) fn close(&self) {
         let mut task = self.task();
         if self.stage() < Stage::HeadRead && self.can_hurry.load(Ordering::Relaxed) {

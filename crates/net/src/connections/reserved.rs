@@ -11,10 +11,10 @@ use places::{Source, Standing};
 use super::Shared;
 use super::entry::Entry;
 
-/// A client that has taken nothing for this long gives way to any other.
+/// A client that has read nothing for this long may be disconnected for any other.
 const SLOW: Duration = Duration::from_secs(1);
-/// What part of the memory is freed at once, so that a shortage costs one look at all connections
-/// for many answers.
+/// The fraction of the memory that is freed at once, so that one scan of all connections serves
+/// many answers.
 const FREED_PART: usize = 16;
 
 /// Room for an answer, which is free again once this is dropped.
@@ -25,7 +25,7 @@ pub struct Reserved {
     bytes: usize,
 }
 
-/// All memory for answers is taken, and each of the clients that hold it makes progress.
+/// The memory for answers is used up, and all clients that hold it are reading.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NoRoom;
 
@@ -80,13 +80,11 @@ impl std::error::Error for NoRoom {}
 // === impl Shared ===
 
 impl Shared {
-    /// Disconnects clients that hold answers and take nothing of them, until as many bytes as are
-    /// needed will be free. Returns whether they will be, in a moment: a closed connection's memory
-    /// is freed by the thread that served it.
+    /// Disconnects clients that hold unread answers until `needed` bytes will be free. Returns
+    /// whether they will be: the thread that served a connection frees its memory a moment later.
     ///
-    /// Those of the prefix that holds most bytes go first; within one prefix, those of the address
-    /// that does. Clients that read also give way if the newcomer's prefix (address) holds less than
-    /// half as much.
+    /// Clients of the prefix, then of the address, that holds most bytes are first. Clients that
+    /// are reading are included if the newcomer's prefix (address) holds less than half as much.
     fn free_answers(&self, newcomer: Source, needed: usize) -> bool {
         let now = Instant::now();
         let mut table = self.table();

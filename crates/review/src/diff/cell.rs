@@ -1,7 +1,7 @@
 //! A set of machines, described by the values that each label key may have.
 //!
-//! Every requirement of a selector, and every label that a Profile constrains, is such a set for one
-//! key. So it cuts a cell into two, and after enough cuts all machines of a cell boot the same.
+//! Every requirement of a selector, and every label that a Profile constrains, is such a set for
+//! one key. So it cuts a cell into two, and after enough cuts all machines of a cell boot the same.
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;

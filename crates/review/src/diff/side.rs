@@ -195,7 +195,8 @@ impl<'c> Side<'c> {
             }
             match open {
                 _ if disagrees => {}
-                // Even with all its constraints satisfied, it would not be preferred to the best one.
+                // Even with all its constraints satisfied, it would not be preferred to the best
+                // one.
                 Some(_) if best.is_some_and(|(most, _)| most >= profile.constraints().len()) => {}
                 Some((key, label)) => return Known::Open(key, label),
                 None if best.is_none_or(|(most, _)| satisfied > most) => {

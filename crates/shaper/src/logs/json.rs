@@ -167,8 +167,8 @@ static ESCAPES: [u8; 256] = {
 /// Marks bytes that may belong to a character that must be escaped.
 const BEYOND_ASCII: u8 = 1;
 
-/// Whether any byte must be escaped, or may belong to a character that must. Checks eight bytes at a
-/// time.
+/// Whether any byte must be escaped, or may belong to a character that must. Checks eight bytes at
+/// a time.
 fn must_escape(text: &[u8]) -> bool {
     let all = |byte: u8| u64::from_ne_bytes([byte; 8]);
     // Sets the highest bit of each byte that must be escaped.

@@ -59,8 +59,9 @@ fn begin(out: &mut impl Write, at: SystemTime, level: Level, has_colours: bool) 
     }
 }
 
-/// Appends the line of a request, including the line break:
-/// `200 ipxe uuid=47c6... serial=SN1 assignment=default/web-1 by=uuid profile=default/linux bytes=412 peer=192.0.2.7 took_us=85 request=1234-a`
+/// Appends the line of a request, including the line break: `200 ipxe uuid=47c6... serial=SN1
+/// assignment=default/web-1 by=uuid profile=default/linux bytes=412 peer=192.0.2.7 took_us=85
+/// request=1234-a`
 pub(super) fn request(out: &mut String, entry: &api::LogEntry<'_>, has_colours: bool) {
     // Writing to a String can't fail.
     let _ = begin(out, entry.at, entry.level, has_colours).and_then(|()| write_request(out, entry));
@@ -107,8 +108,8 @@ fn quote(value: &str) -> Cow<'_, str> {
     }
 }
 
-/// Escapes characters that are not printable, so that a machine can't add log lines, move the cursor
-/// or make a line read differently.
+/// Escapes characters that are not printable, so that a machine can't add log lines, move the
+/// cursor or make a line read differently.
 fn escape_control(text: &str) -> Cow<'_, str> {
     if text.chars().all(is_printable) {
         text.into()

@@ -4,9 +4,9 @@ use super::{Fields, Malformed};
 
 /// The options of a request or of its acknowledgement (OACK).
 ///
-/// Other options are ignored, as RFC 2347 requires. So are values that mean nothing; one that is too
-/// large counts as the largest. A server may answer any option with a smaller value or not at all,
-/// and real clients ask for `blksize` 65536 or `windowsize` 0.
+/// Other options are ignored, as RFC 2347 requires. So are values that mean nothing; one that is
+/// too large counts as the largest. A server may answer any option with a smaller value or not at
+/// all, and real clients ask for `blksize` 65536 or `windowsize` 0.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Options {
     /// Bytes per block, 8 to 65,464.

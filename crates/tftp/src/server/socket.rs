@@ -76,15 +76,16 @@ impl Socket {
         })
     }
 
-    /// Opens more sockets at the same address, up to `count` in all; the kernel gives all datagrams of
-    /// a peer to the same one. Returns all of them, or only this one if the kernel can't share a port.
+    /// Opens more sockets at the same address, up to `count` in all; the kernel gives all datagrams
+    /// of a peer to the same one. Returns all of them, or only this one if the kernel can't share a
+    /// port.
     pub(super) fn split(self, count: usize) -> Vec<Self> {
         match self.open_others(count) {
             Ok(others) => iter::once(self).chain(others).collect(),
             Err(error) => {
-                debug!(%error, "one socket for all threads");
+                debug!(%error, "all threads share one socket");
                 if let Err(error) = self.socket.set_reuse_port(false) {
-                    debug!(%error, "the port stays shared");
+                    debug!(%error, "can't make the port exclusive again");
                 }
                 vec![self]
             }

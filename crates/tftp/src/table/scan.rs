@@ -37,8 +37,8 @@ pub struct TableScan {
     pub skipped: Vec<SkippedPath>,
     /// The number of skipped paths that are not listed.
     pub more_skipped: usize,
-    /// The limit that kept the scan from seeing the whole directory, if any. Files that were not seen
-    /// stay in the table if they were in it.
+    /// The limit that kept the scan from seeing the whole directory, if any. Files that were not
+    /// seen stay in the table if they were in it.
     pub limit: Option<String>,
 }
 

@@ -24,8 +24,8 @@ pub(super) struct Repeats {
 // === impl Repeats ===
 
 impl Repeats {
-    /// Records a completed transfer. Returns whether it makes a loop: this many transfers of the file
-    /// to the machine within a minute. A loop that goes on is reported once a minute.
+    /// Records a completed transfer. Returns whether it makes a loop: this many transfers of the
+    /// file to the machine within a minute. A loop that goes on is reported once a minute.
     pub(super) fn completed(&mut self, peer: IpAddr, file: &Arc<str>, now: Duration) -> bool {
         let is_old = |(at, ..): &(Duration, IpAddr, Arc<str>)| now.saturating_sub(*at) >= WINDOW;
         while self.completed.front().is_some_and(is_old) || self.completed.len() >= MAX_REMEMBERED {
