@@ -34,7 +34,7 @@ pub enum Syntax {
     Known(ConfigFormat),
     /// An iPXE script. Its values are checked like those of `spec.ipxe`.
     Ipxe,
-    /// Nothing shows it. Only values that are plain text in all of YAML, JSON and text are safe.
+    /// Nothing shows it. Only values that are plain text in every format are safe.
     Unknown,
 }
 
@@ -92,12 +92,18 @@ impl Syntax {
     /// Returns the syntax of a config: the declared one; else what the first line of the template
     /// says; else what the last word of the name says, as in `user_data_yaml` or `setupSh`.
     pub fn of(name: &ConfigName, source: &str, declared: Option<ConfigFormat>) -> Self {
+        if let Some(format) = declared {
+            return Self::Known(format);
+        }
         let start = first_text(source);
-        declared
-            .map(Self::Known)
-            .or_else(|| of_first_line(start))
+        let syntax = of_first_line(start)
             .or_else(|| of_name(name).map(Self::Known))
-            .unwrap_or_else(|| of_first_key(start))
+            .unwrap_or_else(|| of_first_key(start));
+        // A section of kickstart in another language.
+        if syntax == Self::Known(ConfigFormat::Kickstart) && source.contains("--interpreter") {
+            return Self::Unknown;
+        }
+        syntax
     }
 
     /// Returns the filter that escapes a value.
@@ -183,7 +189,18 @@ fn of_first_line(start: &str) -> Option<Syntax> {
     }
     match line {
         _ if line.starts_with("#cloud-config") => known(ConfigFormat::Yaml),
-        "## template: jinja" => known(ConfigFormat::Yaml),
+        // cloud-init renders the rest, which has a first line of its own.
+        "## template: jinja" => {
+            let rest = start.split_once('\n').map_or("", |(_, rest)| rest);
+            of_first_line(rest).or_else(|| known(ConfigFormat::Yaml))
+        }
+        // Parts of several formats (RFC 2045).
+        _ if ["Content-Type:", "MIME-Version:"]
+            .iter()
+            .any(|header| line.starts_with(header)) =>
+        {
+            Some(Syntax::Unknown)
+        }
         "#cloud-boothook" => known(ConfigFormat::Shell),
         "---" => known(ConfigFormat::Yaml),
         _ if line.starts_with("%YAML") => known(ConfigFormat::Yaml),

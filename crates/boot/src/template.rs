@@ -13,6 +13,7 @@ mod kind;
 pub(crate) mod plan;
 pub(crate) mod quoting;
 pub(crate) mod reach;
+mod script_line;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

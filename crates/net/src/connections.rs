@@ -13,6 +13,7 @@ use std::time::{Duration, Instant};
 
 use places::{Places, Source, Standing};
 use tokio::sync::Notify;
+use tokio::time::timeout;
 use tracing::warn;
 
 use crate::accept_errors::AcceptErrors;
@@ -21,6 +22,8 @@ use entry::Entry;
 pub use entry::{Busy, Connection, Stage};
 pub use reserved::{NoRoom, Reserved};
 
+/// How often a newcomer that waits looks whether a connection that is shed must hurry.
+const SHED_WAIT: Duration = Duration::from_millis(20);
 /// The interval between warnings that all connections are taken.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
@@ -161,7 +164,8 @@ impl Connections {
             match self.admit(peer) {
                 Ok(place) => return Some(place),
                 Err(Full::Refuse) => return None,
-                Err(Full::Wait) => freed.await,
+                // One that is shed may have become overdue.
+                Err(Full::Wait) => drop(timeout(SHED_WAIT, freed).await),
             }
         }
     }
@@ -190,7 +194,7 @@ impl Connections {
                 if table.shed.places.is_full()
                     && table
                         .shed
-                        .make_room(source, |_| Standing::Unproven, Entry::hurry)
+                        .make_room(source, |entry| entry.standing_of_shed(now), Entry::hurry)
                         .is_none()
                 {
                     return Err(Full::Wait);

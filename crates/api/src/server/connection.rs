@@ -46,6 +46,9 @@ const HEAD_BUFFER_BYTES: usize = 32 * 1024;
 /// How long a client that has just connected may take to send its first request once the server
 /// stops.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// How long a client may take to read the answer to a request that arrived just when its connection
+/// was displaced.
+const LAST_ANSWER_TIME: Duration = Duration::from_millis(500);
 /// How long to keep reading from a client whose request was rejected before it was read completely.
 /// Closing the connection earlier would reset it, and the client would lose the response.
 const LINGER_TIME: Duration = Duration::from_secs(2);
@@ -131,8 +134,12 @@ impl ServerContext {
                     shed::answer(connection.into_parts().io.into_inner()).await;
                     return;
                 }
-                // The request arrived at the same moment.
-                self.drain(&mut connection, &state).await
+                // The request arrived at the same moment. The connection is not counted any more, so
+                // its answer has little time.
+                match timeout(LAST_ANSWER_TIME, self.drain(&mut connection, &state)).await {
+                    Ok(ended) => ended,
+                    Err(_) => return,
+                }
             }
             () = stop.cancelled() => self.drain(&mut connection, &state).await,
         };

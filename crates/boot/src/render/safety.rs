@@ -62,14 +62,17 @@ impl fmt::Display for Unsafe {
                 access("encoded", label)
             );
         }
+        if syntax == Syntax::Unknown {
+            return write!(
+                f,
+                "name the format in spec.configFormats.{name}, and write the filter of that format in the template: toyaml, tojson or shquote"
+            );
+        }
         let (label, filter) = (access("subject", label), syntax.filter());
         write!(
             f,
             "write {{{{ {label} | {filter} }}}} in the template, without quotation marks around it"
         )?;
-        if syntax == Syntax::Unknown {
-            write!(f, ", or name the format in spec.configFormats.{name}")?;
-        }
         Ok(())
     }
 }
@@ -151,14 +154,14 @@ fn control_characters(value: &str) -> Option<&'static str> {
 /// Returns why a value is not plain text in a config of this syntax, wherever in it a template
 /// writes the value: bare, in quotation marks of either kind, in a list, in a comment.
 ///
-/// Plain text are words of letters, digits and `_ . : / @ + -`. YAML and JSON also allow `=`, and
-/// one space between words. A word does not start with `-`, which would be an option or a list
+/// Plain text are words of letters, digits and `_ . : / @ + -`. In YAML and JSON, `=` and one space
+/// between words are plain as well. A word does not start with `-`, which would be an option or a list
 /// item, nor end with `:`, which would be a key. For a value that the template takes apart, see
 /// [`altered_reason`].
 fn config_reason(value: &str, syntax: Syntax, reach: Reach) -> Option<&'static str> {
     let is_shell = matches!(
         syntax,
-        Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart)
+        Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) | Syntax::Unknown
     );
     // Fast path: nearly all values.
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
@@ -175,7 +178,7 @@ fn config_reason(value: &str, syntax: Syntax, reach: Reach) -> Option<&'static s
             .all(|word| is_plain_word(word, |c| c.is_alphanumeric() || "_.:/@+-=".contains(c)))
     };
     if is_plain {
-        return altered_reason(value, reach);
+        return altered_reason(value, reach, is_shell);
     }
     Some(control_characters(value).unwrap_or(match syntax {
         Syntax::Known(ConfigFormat::Yaml) => "is not plain text in YAML",
@@ -197,22 +200,34 @@ fn is_plain_word(word: &str, is_plain: impl Fn(char) -> bool) -> bool {
 /// inserts text between the parts.
 ///
 /// Plain text are letters, digits and `_ .`, with `-` between two of them; a UUID, a MAC and an IP
-/// address also have `:`, which otherwise could make the start of a URL or a key.
-fn altered_reason(value: &str, reach: Reach) -> Option<&'static str> {
+/// address also have `:`, which otherwise could make the start of a URL or a key. `may_be_option`
+/// says that a word which starts with `-` means something.
+fn altered_reason(value: &str, reach: Reach, may_be_option: bool) -> Option<&'static str> {
     if reach < Reach::Altered {
         return None;
     }
-    let is_address = value
-        .bytes()
-        .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'-' | b'.'));
-    let is_plain =
-        |c: char| c.is_alphanumeric() || "_.".contains(c) || c == ' ' || c == ':' && is_address;
-    let (mut words, is_word_end) = (value.split('-').peekable(), char::is_alphanumeric);
+    let is_address = is_address(value);
+    let is_plain = |c: char| {
+        let is_letter = if reach == Reach::AlteredWord {
+            c.is_ascii_alphanumeric()
+        } else {
+            c.is_alphanumeric()
+        };
+        is_letter || "_. ".contains(c) || c == ':' && is_address
+    };
+    let is_after_dash = |c: char| {
+        if may_be_option && !is_address {
+            c.is_numeric()
+        } else {
+            c.is_alphanumeric()
+        }
+    };
+    let mut parts = value.split('-').peekable();
     let mut are_plain = true;
-    while let Some(part) = words.next() {
+    while let Some(part) = parts.next() {
         are_plain &= part.chars().all(is_plain);
-        if let Some(next) = words.peek() {
-            are_plain &= part.ends_with(is_word_end) && next.starts_with(is_word_end);
+        if let Some(next) = parts.peek() {
+            are_plain &= part.ends_with(char::is_alphanumeric) && next.starts_with(is_after_dash);
         }
     }
     if !are_plain {
@@ -223,8 +238,33 @@ fn altered_reason(value: &str, reach: Reach) -> Option<&'static str> {
     (reach == Reach::AlteredWord && value.contains(' ')).then_some(DIVIDED)
 }
 
+/// Whether a value has only the characters of a UUID, a MAC or an IP address.
+fn is_address(value: &str) -> bool {
+    value
+        .bytes()
+        .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'-' | b'.'))
+}
+
 /// Why a value is unsafe in the arguments of a command.
 const DIVIDED: &str = "contains white space, which would make it more than one argument";
+
+/// Returns why a value is not a word in the arguments of a command. Linux splits its command line
+/// at every byte that is white space in Latin-1, and reads quotation marks (`linux:lib/cmdline.c`).
+fn word_reason(value: &str) -> Option<&'static str> {
+    let is_address = is_address(value);
+    let is_plain = |byte: u8| {
+        byte.is_ascii_alphanumeric() || b"_./@+=-".contains(&byte) || byte == b':' && is_address
+    };
+    if bytes::all(value.as_bytes(), is_plain) {
+        None
+    } else if value.contains(char::is_whitespace) {
+        Some(DIVIDED)
+    } else {
+        Some(
+            "contains more than ASCII letters, digits and _ . / @ + = - in the arguments of a command",
+        )
+    }
+}
 
 /// Marks the bytes that are plain text to iPXE in any context, except `/`, which may begin a host.
 /// Values are short, so a table is faster than comparisons.
@@ -245,16 +285,20 @@ static IS_SAFE: [bool; 256] = {
 /// `${...}`.
 fn script_reason(value: &str, reach: Reach) -> Option<&'static str> {
     // Fast path: nearly all values.
-    if reach == Reach::Raw
+    if reach <= Reach::Word
         && bytes::all(value.as_bytes(), |byte| IS_SAFE[usize::from(byte)])
-        && !value.starts_with('-')
-        && !value.ends_with(':')
+        && !value.starts_with(['-', ' '])
+        && !value.ends_with([':', ' '])
+        && (reach == Reach::Raw || word_reason(value).is_none())
     {
         return None;
     }
     if value.chars().any(char::is_control) {
         return Some("contains control characters");
     }
+    let whole = value;
+    // A template may trim it.
+    let value = value.trim();
     if value.contains("://") {
         return Some(
             "contains ://, so that it could choose the server that the machine boots from",
@@ -296,8 +340,8 @@ fn script_reason(value: &str, reach: Reach) -> Option<&'static str> {
         return Some("ends with \\, which would join the next line");
     }
     match reach {
-        Reach::Word if value.contains(char::is_whitespace) => Some(DIVIDED),
-        _ => altered_reason(value, reach),
+        Reach::Word => word_reason(whole),
+        _ => altered_reason(whole, reach, false),
     }
 }
 
@@ -324,11 +368,6 @@ mod tests {
             "a + b",
         ] {
             assert_eq!(config_reason(value, YAML, Reach::Raw), None, "{value}");
-            assert_eq!(
-                config_reason(value, Syntax::Unknown, Reach::Raw),
-                None,
-                "{value}"
-            );
         }
     }
 
@@ -380,10 +419,12 @@ mod tests {
             }
         }
         for value in ["a b", "a=b", "ü"] {
-            assert!(
-                config_reason(value, SHELL, Reach::Word).is_some(),
-                "{value}"
-            );
+            for syntax in [SHELL, Syntax::Unknown] {
+                assert!(
+                    config_reason(value, syntax, Reach::Word).is_some(),
+                    "{value}"
+                );
+            }
         }
     }
 

@@ -249,7 +249,8 @@ impl Labels {
     fn key(&self, key: &str) -> Value {
         let reach = match self.form {
             Form::Plain(reach) => reach,
-            Form::Encoded | Form::Extrinsic => Reach::Raw,
+            // A key is not encoded.
+            Form::Encoded | Form::Extrinsic => Reach::AlteredWord,
         };
         self.place()
             .check_key(&self.subject, key, reach)

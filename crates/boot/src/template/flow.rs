@@ -16,15 +16,10 @@ use crate::config_format::{ConfigFormat, Syntax};
 
 use super::LabelUse;
 use super::reach::Reach;
+use super::script_line::{Expansions, ScriptLine};
 
 /// Maximum number of walks to find how variables are used. With more, all of them count as altered.
 const MAX_WALKS: usize = 8;
-
-/// iPXE commands that make arguments of a kernel, a script or an image out of their words.
-const COMMANDS_WITH_ARGUMENTS: [&str; 12] = [
-    "boot", "chain", "imgargs", "imgexec", "imgfetch", "imgload", "initrd", "kernel", "module",
-    "sanboot", "sanhook", "shim",
-];
 
 /// How a template uses the machine's labels.
 #[derive(Debug, Default)]
@@ -37,8 +32,9 @@ pub(super) struct Flow {
 
 struct Walker {
     syntax: Syntax,
-    /// The text of the current line so far, without the values in it.
-    line: String,
+    /// The current line of an iPXE script.
+    line: ScriptLine,
+    expansions: Expansions,
     /// How each variable is used. All loops share `loop`.
     variables: BTreeMap<String, Reach>,
     /// How each is used if `variables` did not become final.
@@ -56,12 +52,15 @@ impl Flow {
             return Self::default();
         }
         let text = match syntax {
-            Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) => Reach::Word,
+            Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) | Syntax::Unknown => {
+                Reach::Word
+            }
             _ => Reach::Raw,
         };
         let mut walker = Walker {
             syntax,
-            line: String::new(),
+            line: ScriptLine::default(),
+            expansions: Expansions::of(root),
             variables: BTreeMap::new(),
             at_least: Reach::Escaped,
             flow: Self::default(),
@@ -69,7 +68,7 @@ impl Flow {
         for walk in 0.. {
             let before = walker.variables.clone();
             walker.flow = Self::default();
-            walker.line.clear();
+            walker.line = ScriptLine::default();
             walker.statement(root, text);
             if walker.variables == before || walker.at_least == Reach::AlteredWord {
                 break;
@@ -89,20 +88,19 @@ impl Walker {
     fn statement(&mut self, statement: &Stmt<'_>, text: Reach) {
         match statement {
             Stmt::Template(template) => self.statements(&template.children, text),
-            Stmt::EmitRaw(raw) => self.text(raw.raw),
+            Stmt::EmitRaw(raw) => self.line.push(raw.raw),
             Stmt::EmitExpr(emit) => {
-                let text = if text != Reach::Escaped && self.is_argument() {
-                    text.max(Reach::Word)
-                } else {
-                    text
-                };
-                self.expression(&emit.expr, text);
+                self.expression(&emit.expr, self.written(text));
+                self.line.push_unknown();
             }
             Stmt::ForLoop(each) => self.for_loop(each, text),
             Stmt::IfCond(branch) => {
                 self.expression(&branch.expr, Reach::Escaped);
+                let before = self.line.clone();
                 self.statements(&branch.true_body, text);
+                let yes = std::mem::replace(&mut self.line, before.clone());
                 self.statements(&branch.false_body, text);
+                self.line = ScriptLine::after_branches(&before, &yes, &self.line);
             }
             Stmt::WithBlock(with) => {
                 for (target, value) in &with.assignments {
@@ -117,10 +115,15 @@ impl Walker {
             }
             Stmt::SetBlock(set) => {
                 let mut reach = self.target(&set.target);
-                if let Some(Expr::Filter(filter)) = &set.filter {
-                    reach = self.filter(filter, reach);
+                let mut filter = set.filter.as_ref();
+                while let Some(Expr::Filter(last)) = filter {
+                    reach = self.filter(last, reach);
+                    filter = last.expr.as_ref();
                 }
+                // Where the variable is written is known of the variable.
+                let before = std::mem::replace(&mut self.line, ScriptLine::unknown());
                 self.statements(&set.body, reach);
+                self.line = before;
             }
             // The check rejects the others.
             _ => {}
@@ -133,43 +136,25 @@ impl Walker {
         }
     }
 
-    fn text(&mut self, text: &str) {
-        // A backslash joins two lines.
-        let ended = text.rmatch_indices('\n').find(|(at, _)| {
-            let before = &text[..*at];
-            !before.strip_suffix('\r').unwrap_or(before).ends_with('\\')
-        });
-        match ended {
-            Some((at, _)) => {
-                self.line.clear();
-                self.line.push_str(&text[at + 1..]);
-            }
-            None => self.line.push_str(text),
+    /// Returns the reach of a value that is written now, in a text that is used like this.
+    fn written(&self, text: Reach) -> Reach {
+        if text == Reach::Escaped
+            || self.syntax != Syntax::Ipxe
+            || self.line.is_text(&self.expansions)
+        {
+            text
+        } else {
+            text.max(Reach::Word)
         }
-    }
-
-    /// Returns whether what is written now is in the arguments of a command in an iPXE script,
-    /// where white space would divide it.
-    fn is_argument(&self) -> bool {
-        if self.syntax != Syntax::Ipxe {
-            return false;
-        }
-        let words = self.line.split(|c: char| c.is_whitespace() || c == '\\');
-        let mut is_command = true;
-        let mut command = "";
-        for word in words.filter(|word| !word.is_empty()) {
-            if matches!(word, "||" | "&&" | ";") {
-                is_command = true;
-            } else if is_command {
-                (command, is_command) = (word, false);
-            }
-        }
-        COMMANDS_WITH_ARGUMENTS.contains(&command)
     }
 
     fn for_loop(&mut self, each: &ForLoop<'_>, text: Reach) {
+        let before = self.line.clone();
+        self.line = before.in_loop(&each.body);
         self.statements(&each.body, text);
+        let after = std::mem::replace(&mut self.line, before.clone());
         self.statements(&each.else_body, text);
+        self.line = ScriptLine::after_branches(&before, &after, &self.line);
         if let Some(condition) = &each.filter_expr {
             self.expression(condition, Reach::Escaped);
         }
@@ -278,7 +263,9 @@ impl Walker {
     fn filter(&mut self, filter: &Filter<'_>, reach: Reach) -> Reach {
         let (input, arguments) = match filter.name {
             // What these return is plain text everywhere, even in parts.
-            "b64encode" | "urlencode" => (Reach::Escaped, Reach::Escaped),
+            "b64encode" | "urlencode" if matches!(reach, Reach::Raw | Reach::Word) => {
+                (Reach::Escaped, Reach::Escaped)
+            }
             // Numbers, or the argument.
             "int" | "float" | "length" | "count" | "abs" | "round" => (Reach::Escaped, reach),
             name if matches!(reach, Reach::Raw | Reach::Word)

@@ -80,7 +80,7 @@ fn the_error_names_the_label_and_the_filter() {
         config("{{ subject['a-b'] }}", "a-b=\"x")
             .unwrap_err()
             .to_string(),
-        "label \"a-b\" of this machine is not plain text in every format, so it can't be used in config config0 (an unknown format); write {{ subject['a-b'] | tojson }} in the template, without quotation marks around it, or name the format in spec.configFormats.config0"
+        "label \"a-b\" of this machine is not plain text in every format, so it can't be used in config config0 (an unknown format); name the format in spec.configFormats.config0, and write the filter of that format in the template: toyaml, tojson or shquote"
     );
     assert_eq!(
         message(Text, "asset=a%0Ab"),

@@ -96,6 +96,19 @@ fn a_part_of_a_host_is_rejected_at_the_ends_of_a_value() {
 fn a_value_is_one_argument_where_a_command_has_arguments() {
     let query = "asset=a%20init=b";
     for line in [
+        "{% if subject.x %}imgfetch{% else %}kernel{% endif %} k h={{ subject.asset }}",
+        "{% if subject.off %}# {% endif %}kernel k h={{ subject.asset }}",
+        "{% if subject.off -%}\necho no\n{%- else -%}\nkernel k h={{ subject.asset }}\n{%- endif %}",
+        "kernel k \\{% if subject.asset %}\n h={{ subject.asset }}{% endif %}",
+        "kernel k quiet \\{# note #}\n h={{ subject.asset }}",
+        "{{ 'kernel k h=' ~ subject.asset }}",
+        "{% set command = 'kernel' %}{{ command }} k h={{ subject.asset }}",
+        "time kernel k h={{ subject.asset }}",
+        "{% for x in range(2) %}h={{ subject.asset }}{{ '\n' }}kernel k {% endfor %}",
+        "{% for x in range(2) %}echo a\nkernel k {% endfor %}h={{ subject.asset }}",
+        "set args h={{ subject.asset }}\nkernel k ${args}",
+        "set x/args h={{ subject.asset }}\necho ${args:hexhyp}\nset more ${args}",
+        "set {{ subject.none | default('x') }} {{ subject.asset }}",
         "kernel vmlinuz host={{ subject.asset }}",
         "isset ${x} && imgargs vmlinuz {{ subject.asset | upper }}",
         "kernel vmlinuz \\\n  host={{ subject.asset }}",
@@ -109,7 +122,12 @@ fn a_value_is_one_argument_where_a_command_has_arguments() {
     }
     for line in [
         "echo boot {{ subject.asset }}",
+        "{% if subject.asset %}echo {{ subject.asset }}{% endif %}",
+        "{% for x in range(2) %}echo {{ subject.asset }}\n{% endfor %}",
+        "# kernel {{ subject.asset }}",
+        "item --key x {{ subject.asset }}",
         "set product {{ subject.asset }}",
+        "set product {{ subject.asset }}\necho boots ${product} now",
         "kernel vmlinuz host={{ encoded.asset }}",
         "kernel vmlinuz {% if subject.asset == 'a' %}x{% endif %}",
         "kernel vmlinuz && echo {{ subject.asset }}",
@@ -120,17 +138,47 @@ fn a_value_is_one_argument_where_a_command_has_arguments() {
             "{line}"
         );
     }
+    // Linux takes the byte A0 for a space, and reads quotation marks.
+    for value in ["x%C3%A0init=b", "%22x", "%27", "a,b", "x:b", "x%C2%A0y"] {
+        let text = "#!ipxe\nkernel vmlinuz host={{ subject.asset }}\n";
+        let error = script(text, &format!("asset={value}")).expect_err(value);
+        assert!(error.to_string().contains("argument"), "{value}: {error}");
+    }
+    let address = "#!ipxe\nkernel vmlinuz a={{ subject.asset }}\n";
+    assert!(script(address, "asset=2001:db8::1").is_ok());
     let spaced = "#!ipxe\nkernel vmlinuz model={{ subject.product | lower | replace(' ', '-') }}\n";
     assert_eq!(
         script(spaced, "product=PowerEdge%20R640").unwrap(),
         "#!ipxe\nkernel vmlinuz model=poweredge-r640\n"
     );
-    let error = script("#!ipxe\nset x {{ subject.asset }}\n", "asset=--name").unwrap_err();
-    assert!(error.to_string().contains("starts with -"), "{error}");
+    for value in ["--name", "%20--name%20x"] {
+        let error = script(
+            "#!ipxe\nmenu {{ subject.asset }}\n",
+            &format!("asset={value}"),
+        );
+        let error = error.expect_err(value).to_string();
+        assert!(error.contains("starts with -"), "{error}");
+    }
+    let trimmed = "#!ipxe\nset x {{ subject.asset | trim }}\nimgtrust --permanent\n";
+    assert!(script(trimmed, "asset=x%5C%20").is_err());
+    let keys = "#!ipxe\nkernel k{% for k, v in encoded | items %} {{ k }}={{ v }}{% endfor %}\n";
+    assert!(script(keys, "x%20init%3D%2Fbin%2Fsh%20y=1").is_err());
 }
 
 #[test]
 fn a_value_that_the_template_takes_apart_must_be_plain_in_parts() {
+    for (text, query) in [
+        (
+            "#!ipxe\nchain {{ subject.asset | urlencode | replace('%2F', '/') }}\n",
+            "asset=http%3A%2F%2Fevil.example%2Fx",
+        ),
+        (
+            "#!ipxe\n{% set n | replace('x', '') | lower %}{{ subject.asset }}{% endset %}echo {{ n }}\n",
+            "asset=x%7C%7C",
+        ),
+    ] {
+        assert!(script(text, query).is_err(), "{text}");
+    }
     let changes = [
         "[4:]",
         " | replace('x', '')",

@@ -97,11 +97,11 @@ fn config_as(format: ConfigFormat, text: &str, query: &str) -> Result<String, Re
     )
 }
 
-/// Renders a script and strips its first line.
+/// Renders a line of a script, which is text for people.
 fn body(text: &str, query: &str) -> String {
-    let script = script(&format!("#!ipxe\n{text}\n"), query).unwrap();
+    let script = script(&format!("#!ipxe\necho {text}\n"), query).unwrap();
     script
-        .strip_prefix("#!ipxe\n")
+        .strip_prefix("#!ipxe\necho ")
         .unwrap()
         .strip_suffix('\n')
         .unwrap()

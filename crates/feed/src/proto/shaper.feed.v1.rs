@@ -67,8 +67,8 @@ pub struct Heartbeat {
 }
 #[derive(Clone, PartialEq, ::prost::Message)]
 pub struct Part {
-    /// Whether the batch is a snapshot: objects that it does not name are gone. The same in all
-    /// parts of a batch.
+    /// Whether the batch is a snapshot: objects that it does not name are gone. The same in all parts
+    /// of a batch.
     #[prost(bool, tag = "1")]
     pub snapshot: bool,
     #[prost(message, repeated, tag = "2")]
@@ -115,15 +115,13 @@ pub struct Rejected {
 pub mod rejected {
     #[derive(Clone, PartialEq, ::prost::Oneof)]
     pub enum Partial {
-        /// The key, the time of creation, the labels, and the names and ids of configs; no
-        /// templates.
+        /// The key, the time of creation, the labels, and the names and ids of configs; no templates.
         #[prost(message, tag = "2")]
         Profile(super::Profile),
         /// The key, the time of creation, and the selectors that can be read; no profileSelectors.
         #[prost(message, tag = "3")]
         Assignment(super::Assignment),
-        /// An Assignment whose selectors can't be read: its key and time of creation. It matches no
-        /// machine.
+        /// An Assignment whose selectors can't be read: its key and time of creation. It matches no machine.
         #[prost(message, tag = "4")]
         Unreadable(super::Assignment),
     }
@@ -190,8 +188,7 @@ pub struct Config {
     /// 16 bytes; empty while the config has no id.
     #[prost(bytes = "vec", tag = "3")]
     pub id: ::prost::alloc::vec::Vec<u8>,
-    /// The declared format. Unspecified, or unknown to the follower: the template or the name shows
-    /// it.
+    /// The declared format. Unspecified, or unknown to the follower: the template or the name shows it.
     #[prost(enumeration = "ConfigFormat", tag = "4")]
     pub format: i32,
 }

@@ -15,6 +15,10 @@ use super::{Limits, Shared};
 /// A client that has taken nothing of its answer for this long does not use its place.
 const STALL: Duration = Duration::from_secs(1);
 
+/// After this time, a connection that is shed must hurry for any newcomer. Most requests arrive
+/// within a round trip.
+const SHED_GRACE: Duration = Duration::from_millis(250);
+
 /// What a connection has proved so far, in order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(u8)]
@@ -233,6 +237,15 @@ impl Entry {
             Standing::Progressing(taken / age.as_secs().max(1))
         } else {
             Standing::Waiting(waits)
+        }
+    }
+
+    /// What a connection that is shed does with its place.
+    pub(super) fn standing_of_shed(&self, now: Instant) -> Standing {
+        if now.saturating_duration_since(self.accepted) > SHED_GRACE {
+            Standing::Overdue
+        } else {
+            Standing::Unproven
         }
     }
 

@@ -150,6 +150,20 @@ async fn a_server_that_sheds_waits_until_another_was_answered() {
 }
 
 #[tokio::test]
+async fn a_newcomer_does_not_wait_for_silent_connections_that_are_shed() {
+    let table = connections(1, WhenFull::Shed(2));
+    let served = table.admit(peer(1)).unwrap();
+    served.connection.reached(Stage::HeadRead);
+    let _busy = served.connection.busy();
+    let silent = [peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
+    assert!(matches!(table.admit(peer(1)), Err(Full::Wait)));
+    // Also one of the same address gets its turn.
+    let next = table.admit_or_wait(peer(1)).await.unwrap();
+    assert!(next.connection.is_shed());
+    silent[0].connection.must_hurry().await;
+}
+
+#[tokio::test]
 async fn shed_connections_of_one_address_hurry_for_another() {
     let table = connections(1, WhenFull::Shed(2));
     let served = table.admit(peer(1)).unwrap();
