@@ -1,6 +1,6 @@
 //! Machines that boot as iPXE does: three requests on one connection, kept open for a while; a 503
 //! with Retry-After makes them wait. A kept connection that is closed before a byte of an answer
-//! arrives is opened anew (`ipxe:src/net/tcp/httpconn.c`).
+//! arrives is opened again (`ipxe:src/net/tcp/httpconn.c`).
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;

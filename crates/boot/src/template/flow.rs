@@ -57,10 +57,15 @@ impl Flow {
             }
             _ => Reach::Raw,
         };
+        // Only a script has lines to follow.
+        let expansions = match syntax {
+            Syntax::Ipxe => Expansions::of(root),
+            _ => Expansions::default(),
+        };
         let mut walker = Walker {
             syntax,
             line: ScriptLine::default(),
-            expansions: Expansions::of(root),
+            expansions,
             variables: BTreeMap::new(),
             at_least: Reach::Escaped,
             flow: Self::default(),
@@ -88,7 +93,7 @@ impl Walker {
     fn statement(&mut self, statement: &Stmt<'_>, text: Reach) {
         match statement {
             Stmt::Template(template) => self.statements(&template.children, text),
-            Stmt::EmitRaw(raw) => self.line.push(raw.raw),
+            Stmt::EmitRaw(raw) if self.syntax == Syntax::Ipxe => self.line.push(raw.raw),
             Stmt::EmitExpr(emit) => {
                 self.expression(&emit.expr, self.written(text));
                 self.line.push_unknown();
@@ -262,14 +267,12 @@ impl Walker {
     /// used.
     fn filter(&mut self, filter: &Filter<'_>, reach: Reach) -> Reach {
         let (input, arguments) = match filter.name {
-            // What these return is plain text everywhere, even in parts.
-            "b64encode" | "urlencode" if matches!(reach, Reach::Raw | Reach::Word) => {
-                (Reach::Escaped, Reach::Escaped)
-            }
             // Numbers, or the argument.
             "int" | "float" | "length" | "count" | "abs" | "round" => (Reach::Escaped, reach),
+            // What the first two return is plain text everywhere.
             name if matches!(reach, Reach::Raw | Reach::Word)
-                && self.syntax.is_escaped_by(name) =>
+                && (matches!(name, "b64encode" | "urlencode")
+                    || self.syntax.is_escaped_by(name)) =>
             {
                 (Reach::Escaped, Reach::Escaped)
             }

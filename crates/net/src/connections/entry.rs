@@ -223,11 +223,7 @@ impl Entry {
     pub(super) fn standing(&self, limits: &Limits, now: Instant) -> Standing {
         let age = now.saturating_duration_since(self.accepted);
         if self.stage() < limits.proof {
-            return if age > limits.grace {
-                Standing::Overdue
-            } else {
-                Standing::Unproven
-            };
+            return unproven(age, limits.grace);
         }
         let active_at = Duration::from_millis(self.active_at.load(Ordering::Relaxed));
         let waits = age.saturating_sub(active_at);
@@ -242,11 +238,7 @@ impl Entry {
 
     /// What a connection that is shed does with its place.
     pub(super) fn standing_of_shed(&self, now: Instant) -> Standing {
-        if now.saturating_duration_since(self.accepted) > SHED_GRACE {
-            Standing::Overdue
-        } else {
-            Standing::Unproven
-        }
+        unproven(now.saturating_duration_since(self.accepted), SHED_GRACE)
     }
 
     /// Asks the task that serves it to answer now.
@@ -287,5 +279,14 @@ impl Entry {
 
     fn task(&self) -> MutexGuard<'_, Task> {
         self.task.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Returns the standing of a connection of this age that has proved nothing.
+fn unproven(age: Duration, grace: Duration) -> Standing {
+    if age > grace {
+        Standing::Overdue
+    } else {
+        Standing::Unproven
     }
 }

@@ -149,13 +149,18 @@ async fn a_server_that_sheds_waits_until_another_was_answered() {
     assert!(waiting.await.unwrap().is_some());
 }
 
+/// A table that serves one connection and sheds two, all of one address. The last two are silent.
+fn full_of_silent_connections() -> (Connections, [Place; 3]) {
+    let table = connections(1, WhenFull::Shed(2));
+    let places = [peer(1), peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
+    places[0].connection.reached(Stage::HeadRead);
+    (table, places)
+}
+
 #[tokio::test]
 async fn a_newcomer_does_not_wait_for_silent_connections_that_are_shed() {
-    let table = connections(1, WhenFull::Shed(2));
-    let served = table.admit(peer(1)).unwrap();
-    served.connection.reached(Stage::HeadRead);
+    let (table, [served, silent @ ..]) = full_of_silent_connections();
     let _busy = served.connection.busy();
-    let silent = [peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
     assert!(matches!(table.admit(peer(1)), Err(Full::Wait)));
     // Also one of the same address gets its turn.
     let next = table.admit_or_wait(peer(1)).await.unwrap();
@@ -165,15 +170,11 @@ async fn a_newcomer_does_not_wait_for_silent_connections_that_are_shed() {
 
 #[tokio::test]
 async fn shed_connections_of_one_address_hurry_for_another() {
-    let table = connections(1, WhenFull::Shed(2));
-    let served = table.admit(peer(1)).unwrap();
-    served.connection.reached(Stage::HeadRead);
-    let busy = served.connection.busy();
-    let silent = [peer(1), peer(1)].map(|peer| table.admit(peer).unwrap());
+    let (table, [served, silent @ ..]) = full_of_silent_connections();
+    let _busy = served.connection.busy();
     let next = table.admit_or_wait(stranger(1)).await.unwrap();
     assert!(next.connection.is_shed());
     silent[0].connection.must_hurry().await;
-    drop(busy);
 }
 
 #[test]
