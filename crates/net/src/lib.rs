@@ -71,6 +71,7 @@
 
 mod accept_errors;
 mod connections;
+mod counted;
 mod handshake;
 mod line_limit;
 mod listener;
@@ -82,6 +83,7 @@ mod serve;
 mod write_timeout;
 
 pub use connections::{Busy, Connection, Connections, Limits, NoRoom, Reserved, Stage, WhenFull};
+pub use counted::Counted;
 pub use handshake::ServerTls;
 pub use line_limit::{LeftOut, LineLimit};
 pub use listener::Listener;

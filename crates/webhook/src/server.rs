@@ -16,9 +16,9 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use net::{
-    Connection, Connections, Handler, Listener, Permits, PlainText, Source, Stage, WhenFull,
+    Connection, Connections, Counted, Handler, Listener, Permits, PlainText, Source, Stage,
+    WhenFull,
 };
-use prometheus_client::metrics::gauge::Gauge;
 use tls::{PublicTls, Reloader};
 use tokio::net::TcpStream;
 use tokio::sync::Semaphore;
@@ -80,9 +80,6 @@ struct Shared {
     processors: Arc<Semaphore>,
     started: Instant,
 }
-
-/// Adds one to a gauge until it is dropped.
-struct Counted(Gauge);
 
 /// When the last request arrived on a connection, in seconds since the server started.
 type LastRequest = AtomicU64;
@@ -457,19 +454,6 @@ impl Shared {
 
     fn now(&self) -> u64 {
         self.started.elapsed().as_secs()
-    }
-}
-
-impl Counted {
-    fn new(gauge: &Gauge) -> Self {
-        gauge.inc();
-        Self(gauge.clone())
-    }
-}
-
-impl Drop for Counted {
-    fn drop(&mut self) {
-        self.0.dec();
     }
 }
 

@@ -11,8 +11,7 @@ use hyper::body::Incoming;
 use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
-use net::{PlainText, Stage, WriteTimeout};
-use prometheus_client::metrics::gauge::Gauge;
+use net::{Counted, PlainText, Stage, WriteTimeout};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -54,24 +53,6 @@ const LAST_ANSWER_TIME: Duration = Duration::from_millis(500);
 const LINGER_TIME: Duration = Duration::from_secs(2);
 const MAX_LINGER_BYTES: u64 = 2 * 1024 * 1024;
 
-/// Counts an open connection until this is dropped, also if its task is aborted.
-struct OpenConnection<'a>(&'a Gauge);
-
-// === impl OpenConnection ===
-
-impl<'a> OpenConnection<'a> {
-    fn new(connections: &'a Gauge) -> Self {
-        connections.inc();
-        Self(connections)
-    }
-}
-
-impl Drop for OpenConnection<'_> {
-    fn drop(&mut self) {
-        self.0.dec();
-    }
-}
-
 // === impl ConnectionState ===
 
 impl ConnectionState {
@@ -97,7 +78,7 @@ impl ServerContext {
     ) where
         S: AsyncRead + AsyncWrite + Unpin,
     {
-        let _open = OpenConnection::new(&self.metrics.connections);
+        let _open = Counted::new(&self.metrics.connections);
         let state = ConnectionState::default();
         let service = service_fn(|request| {
             accepted.reached(Stage::HeadRead);
