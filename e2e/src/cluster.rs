@@ -87,13 +87,7 @@ impl Cluster {
             .and_then(|count| count.parse().ok())
             .unwrap_or(CLUSTERS);
         let slot = Cache::open()?.slot("cluster", clusters.max(1))?;
-        remove_leftovers();
-        let folder = tempfile::Builder::new()
-            .prefix(PREFIX)
-            .tempdir()
-            .context("could not make a temporary folder")?;
-        let in_use = File::create(folder.path().join("in-use"))?;
-        in_use.lock().context("could not lock a new folder")?;
+        let (folder, in_use) = new_folder()?;
         let pki = Pki::new(folder.path())?;
 
         // Another program may take a free port before it is used.
@@ -166,7 +160,7 @@ impl Cluster {
             self.admin.run([
                 "apply".as_ref(),
                 "--server-side".as_ref(),
-                "-f".as_ref(),
+                "-k".as_ref(),
                 folder.as_os_str(),
             ])?;
         }
@@ -380,6 +374,25 @@ fn start(etcd: &mut Daemon, api_server: &mut Daemon, ports: Ports) -> Result<()>
         std::thread::sleep(Duration::from_millis(25));
     }
     Ok(())
+}
+
+/// Creates a cluster's folder, with its lock held, after removing those of clusters whose process
+/// was killed.
+fn new_folder() -> Result<(tempfile::TempDir, File)> {
+    // Between its creation and its lock, a folder looks like a leftover to another process.
+    // The lock of the folder of temporary files leaves nothing behind.
+    let creation = File::open(std::env::temp_dir())?;
+    creation
+        .lock()
+        .context("could not wait for another cluster's folder")?;
+    remove_leftovers();
+    let folder = tempfile::Builder::new()
+        .prefix(PREFIX)
+        .tempdir()
+        .context("could not make a temporary folder")?;
+    let in_use = File::create(folder.path().join("in-use"))?;
+    in_use.lock().context("could not lock a new folder")?;
+    Ok((folder, in_use))
 }
 
 /// Removes the folders of clusters whose process was killed.

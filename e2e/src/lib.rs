@@ -17,6 +17,7 @@
 //! - [`cluster`]: a Kubernetes API server with kubectl.
 //! - [`admission`]: a cluster with a controller and a webhook.
 //! - [`cert_manager`]: cert-manager for such a cluster.
+//! - [`kstatus`]: whether objects are ready, as tools judge it.
 //! - [`certificates`]: a CA, and directories laid out like a projected Secret.
 //! - [`site`]: all of these together, and machines that boot from them.
 //! - [`wire`]: a TCP proxy with faults.
@@ -32,6 +33,7 @@ pub mod cluster;
 pub mod dhcp;
 pub mod files;
 pub mod http;
+pub mod kstatus;
 pub mod load;
 pub mod machine;
 pub mod manifests;

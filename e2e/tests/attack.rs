@@ -148,7 +148,7 @@ fn unread_long_answers_are_bounded_and_short_ones_are_served() -> Result<()> {
         900,
         &Habit::Ask(long(&server)?),
     )?;
-    readers.wait("some are sent away", |readers| readers.shed() > 100)?;
+    readers.wait("some are sent away", |readers| readers.shed() > 50)?;
     let boots = boot_all(&runtime, server.http_address(), 200, 10);
     let memory = server.process().memory()?;
     println!(

@@ -245,7 +245,8 @@ fn config_id(kubectl: &Kubectl, name: &str, is: impl Fn(&str) -> bool) -> Result
     )
 }
 
-/// Copies a config's id into the status of another Profile.
+/// Copies a config's id into the status of another Profile, with the field manager that a backup of
+/// the status has.
 fn copy_id(kubectl: &Kubectl, name: &str, id: &str) -> Result<()> {
     let patch = json!({ "status": { "additionalConfig": { "config": id } } }).to_string();
     kubectl.run([
@@ -253,6 +254,7 @@ fn copy_id(kubectl: &Kubectl, name: &str, id: &str) -> Result<()> {
         "profile",
         name,
         "--subresource=status",
+        "--field-manager=shaper-controller",
         "--type=merge",
         "-p",
         &patch,
@@ -311,15 +313,10 @@ fn a_copied_config_id_never_serves_the_text_of_another_profile() -> Result<()> {
     );
     ensure!(!replica.log().text().contains(&id), "a whole id was logged");
     // As the runbook says.
-    eastern.run([
-        "patch",
-        "profile",
-        "eastern",
-        "--subresource=status",
-        "--type=json",
-        "-p",
-        r#"[{"op": "remove", "path": "/status/additionalConfig/config"}]"#,
-    ])?;
+    let profile = eastern.run(["get", "profile", "eastern", "-o", "yaml"])?;
+    eastern
+        .answer(["replace", "--force", "-f", "-"], &profile)?
+        .into_result()?;
     config_id(eastern, "eastern", |now| now != id)?;
     serves("text of owner")
 }

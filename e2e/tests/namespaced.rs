@@ -14,7 +14,7 @@ fn cluster(namespaces: &[&str], granted: usize) -> Result<Cluster> {
     cluster.kubectl([
         "apply",
         "--server-side",
-        "-f",
+        "-k",
         concat!(env!("CARGO_MANIFEST_DIR"), "/../config/crd"),
     ])?;
     cluster.kubectl([
@@ -113,7 +113,7 @@ fn a_namespaced_controller_needs_no_cluster_role_and_serves_no_other_namespace()
         .admin()
         .in_namespace("elsewhere")
         .json(["get", "assignment/machine"])?;
-    ensure!(other["status"].is_null(), "{other}");
+    ensure!(other["status"]["observedGeneration"].is_null(), "{other}");
     assert_eq!(replica.get("/ipxe?serial=elsewhere")?.status, 404);
     let catalog = replica.admin("/catalog")?.body;
     ensure!(

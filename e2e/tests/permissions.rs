@@ -103,7 +103,7 @@ fn the_controller_holds_its_lease_and_no_other() -> Result<()> {
 }
 
 #[test]
-fn the_controller_creates_events_and_reads_none() -> Result<()> {
+fn the_controller_creates_events_counts_them_and_reads_none() -> Result<()> {
     let cluster = Cluster::shared()?;
     let controller = cluster.controller()?;
     controller
@@ -117,7 +117,7 @@ fn the_controller_creates_events_and_reads_none() -> Result<()> {
         "application/merge-patch+json",
         r#"{"series": {"count": 2, "lastObservedTime": "2026-01-01T00:00:01.000000Z"}}"#,
     )?;
-    assert_eq!(answer.status, 403, "{}", answer.body);
+    assert_eq!(answer.status, 200, "{}", answer.body);
     let seen = cluster.kubectl(["get", "events", "-o", "wide"])?;
     assert!(
         seen.contains("profile/p") && seen.contains("it can be served"),
@@ -182,7 +182,7 @@ fn the_controller_has_no_other_permission() -> Result<()> {
     let everywhere = [
         "assignments.shaper.amahdha.com [] [] [get list watch]",
         "assignments.shaper.amahdha.com/status [] [] [patch]",
-        "events.events.k8s.io [] [] [create]",
+        "events.events.k8s.io [] [] [create patch]",
         "profiles.shaper.amahdha.com [] [] [get list watch]",
         "profiles.shaper.amahdha.com/status [] [] [patch]",
     ];
@@ -206,6 +206,60 @@ fn other_accounts_have_no_permission() -> Result<()> {
             assert!(!stranger.can(verb, resource)?, "{verb} {resource}");
         }
         forbidden(&stranger, &["get", resource], "")?;
+    }
+    Ok(())
+}
+
+#[test]
+fn the_roles_for_users_are_aggregated_and_give_no_access_to_status() -> Result<()> {
+    let cluster = Cluster::shared()?;
+    let namespace = cluster.namespace()?;
+    // A controller manager would add them to view, edit and admin. There is none here.
+    for (role, targets) in [
+        ("shaper-view", &["view", "edit", "admin"][..]),
+        ("shaper-edit", &["edit", "admin"]),
+    ] {
+        let object = cluster.admin().json(["get", "clusterrole", role])?;
+        let labels = &object["metadata"]["labels"];
+        for target in ["view", "edit", "admin"] {
+            let label = &labels[format!("rbac.authorization.k8s.io/aggregate-to-{target}")];
+            ensure!(
+                (label == "true") == targets.contains(&target),
+                "{role}: {labels}"
+            );
+        }
+        let namespaced = cluster.admin().in_namespace(&namespace);
+        let (role, user) = (format!("--clusterrole={role}"), format!("--user={role}"));
+        let name = format!("binding-{}", targets.len());
+        namespaced.run(["create", "rolebinding", &name, &role, &user])?;
+    }
+    for (user, verb, resource, expected) in [
+        ("shaper-view", "get", "profiles.shaper.amahdha.com", "yes"),
+        ("shaper-view", "patch", "profiles.shaper.amahdha.com", "no"),
+        (
+            "shaper-edit",
+            "patch",
+            "assignments.shaper.amahdha.com",
+            "yes",
+        ),
+        (
+            "shaper-edit",
+            "delete",
+            "profiles.shaper.amahdha.com",
+            "yes",
+        ),
+        ("shaper-edit", "patch", "--subresource=status", "no"),
+    ] {
+        let user_is = cluster.user(user, None)?.in_namespace(&namespace);
+        let mut args = vec!["auth", "can-i", verb, resource];
+        if resource.starts_with("--") {
+            args.push("profiles.shaper.amahdha.com");
+        }
+        let said = user_is.answer(args, "")?;
+        ensure!(
+            said.stdout.trim() == expected,
+            "{user} {verb} {resource}: {said:?}"
+        );
     }
     Ok(())
 }

@@ -29,7 +29,7 @@ fn the_api_server_trusts_the_webhook_by_cert_manager_over_a_change_of_authority(
         examples("cert-manager").as_os_str(),
     ])?;
     let config = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/webhook");
-    system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
+    system.run(["apply".as_ref(), "-k".as_ref(), config.as_os_str()])?;
     // Without kube-proxy a Service's address leads nowhere: the Service is an alias of the
     // webhook's address.
     system.run([
@@ -118,7 +118,7 @@ fn the_api_server_trusts_the_webhook_by_cert_manager_over_a_change_of_authority(
     );
 
     // Applying the files again removes nothing that only cert-manager would restore.
-    let again = system.run(["apply".as_ref(), "-f".as_ref(), config.as_os_str()])?;
+    let again = system.run(["apply".as_ref(), "-k".as_ref(), config.as_os_str()])?;
     ensure!(
         again.lines().all(|line| line.ends_with("unchanged")),
         "{again}"

@@ -59,6 +59,7 @@ pub(crate) fn run(args: &Args) -> anyhow::Result<()> {
         // machines down until they time out.
         e2e::cluster::Programs::find()?;
         e2e::cert_manager::CertManager::find()?;
+        e2e::kstatus::Kstatus::find()?;
         environment = shaper(args)?;
     }
     // The heaviest first, so that none of them runs alone at the end.

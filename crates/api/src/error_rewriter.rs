@@ -16,6 +16,8 @@ use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 pub(crate) struct ErrorRewriter<S, F> {
     stream: S,
     response_in_flight: ResponseInFlight,
+    /// Set when bytes arrive.
+    has_read: Arc<AtomicBool>,
     /// Builds the complete replacement response.
     rewrite: F,
     /// The replacement that is being written, and how many of its bytes have been.
@@ -45,10 +47,16 @@ impl ResponseInFlight {
 // === impl ErrorRewriter ===
 
 impl<S, F: FnMut(StatusCode) -> Vec<u8>> ErrorRewriter<S, F> {
-    pub(crate) fn new(stream: S, response_in_flight: ResponseInFlight, rewrite: F) -> Self {
+    pub(crate) fn new(
+        stream: S,
+        response_in_flight: ResponseInFlight,
+        has_read: Arc<AtomicBool>,
+        rewrite: F,
+    ) -> Self {
         Self {
             stream,
             response_in_flight,
+            has_read,
             rewrite,
             replacement: None,
         }
@@ -100,7 +108,12 @@ impl<S: AsyncRead + Unpin, F: Unpin> AsyncRead for ErrorRewriter<S, F> {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_read(cx, buf)
+        let before = buf.filled().len();
+        let read = Pin::new(&mut self.stream).poll_read(cx, buf);
+        if buf.filled().len() > before {
+            self.has_read.store(true, Ordering::Relaxed);
+        }
+        read
     }
 }
 

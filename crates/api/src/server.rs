@@ -12,7 +12,7 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use net::{Connection, Connections, Handler, Listener, RequestIds, Stage, WhenFull};
+use net::{Connection, Connections, Handler, Listener, RequestIds, Source, Stage, Turns, WhenFull};
 use tls::{PublicTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -54,11 +54,15 @@ struct Peer {
     ip: String,
     local: SocketAddr,
     scheme: &'static str,
+    source: Source,
+    /// The turns of the thread that serves the connection.
+    turns: Turns,
 }
 
 /// Handles the connections of one thread until `stop`.
 struct ConnectionHandler {
     context: Arc<ServerContext>,
+    turns: Turns,
     stop: CancellationToken,
 }
 
@@ -135,7 +139,8 @@ impl Server {
         stop: CancellationToken,
     ) -> io::Result<()> {
         let connection = Connection::uncounted(remote);
-        let peer = self.context.peer(&connection, self.local_addr()?);
+        let turns = Turns::new(1);
+        let peer = self.context.peer(&connection, self.local_addr()?, turns);
         let context = self.context.clone();
         context.serve(stream, peer, &connection, stop).await;
         Ok(())
@@ -173,6 +178,7 @@ impl Server {
             );
             let handler = ConnectionHandler {
                 context: self.context.clone(),
+                turns: Turns::new(1),
                 stop: stop.clone(),
             };
             let serving = net::serve(listener, connections.clone(), handler, stop);
@@ -202,13 +208,15 @@ impl ServerContext {
         if self.tls.is_some() { "https" } else { "http" }
     }
 
-    fn peer(&self, connection: &Connection, local: SocketAddr) -> Peer {
+    fn peer(&self, connection: &Connection, local: SocketAddr, turns: Turns) -> Peer {
         let remote = connection.peer();
         Peer {
             remote,
             ip: remote.ip().to_string(),
             local,
             scheme: self.scheme(),
+            source: Source::from(remote.ip()),
+            turns,
         }
     }
 
@@ -239,7 +247,7 @@ impl Handler for ConnectionHandler {
             return Box::pin(std::future::ready(()));
         };
         let (context, stop) = (self.context.clone(), self.stop.clone());
-        let peer = context.peer(&connection, local);
+        let peer = context.peer(&connection, local, self.turns.clone());
         if connection.is_shed() {
             context.metrics.connections_shed.inc();
         }

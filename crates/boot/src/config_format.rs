@@ -34,6 +34,10 @@ pub enum Syntax {
     Known(ConfigFormat),
     /// An iPXE script. Its values are checked like those of `spec.ipxe`.
     Ipxe,
+    /// A file with `[sections]`: TOML, units of systemd, INI.
+    Sections,
+    /// A language whose quotation marks no filter escapes: Python, Perl, PowerShell, XML.
+    OtherLanguage,
     /// Nothing shows it. Only values that are plain text in every format are safe.
     Unknown,
 }
@@ -96,14 +100,9 @@ impl Syntax {
             return Self::Known(format);
         }
         let start = first_text(source);
-        let syntax = of_first_line(start)
+        of_first_line(start)
             .or_else(|| of_name(name).map(Self::Known))
-            .unwrap_or_else(|| of_first_key(start));
-        // A section of kickstart in another language.
-        if syntax == Self::Known(ConfigFormat::Kickstart) && source.contains("--interpreter") {
-            return Self::Unknown;
-        }
-        syntax
+            .unwrap_or_else(|| of_first_key(start))
     }
 
     /// Returns the filter that escapes a value.
@@ -111,8 +110,33 @@ impl Syntax {
         match self {
             Self::Known(ConfigFormat::Yaml) => "toyaml",
             Self::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) => "shquote",
-            Self::Known(ConfigFormat::Json | ConfigFormat::Text) | Self::Unknown => "tojson",
-            Self::Ipxe => "urlencode",
+            Self::Known(ConfigFormat::Json | ConfigFormat::Text)
+            | Self::Sections
+            | Self::Unknown => "tojson",
+            Self::Ipxe | Self::OtherLanguage => "urlencode",
+        }
+    }
+
+    /// Returns where the format reads what that filter writes.
+    pub fn filter_place(self) -> &'static str {
+        match self {
+            Self::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) => {
+                "outside of quotation marks and here documents"
+            }
+            Self::OtherLanguage => "and decode it there",
+            _ => "as a whole value, without quotation marks around it",
+        }
+    }
+
+    /// Returns whether white space divides a value of this syntax into words, or may do so.
+    pub(crate) fn divides_words(self) -> bool {
+        match self {
+            Self::Known(ConfigFormat::Shell | ConfigFormat::Kickstart)
+            | Self::Sections
+            | Self::OtherLanguage
+            | Self::Unknown => true,
+            Self::Known(ConfigFormat::Yaml | ConfigFormat::Json | ConfigFormat::Text)
+            | Self::Ipxe => false,
         }
     }
 
@@ -123,11 +147,12 @@ impl Syntax {
                 matches!(filter, "tojson" | "toyaml")
             }
             Self::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) => filter == "shquote",
+            Self::Sections => filter == "tojson",
             // The author knows which of them fits.
             Self::Unknown | Self::Known(ConfigFormat::Text) => {
                 matches!(filter, "tojson" | "toyaml" | "shquote")
             }
-            Self::Ipxe => false,
+            Self::Ipxe | Self::OtherLanguage => false,
         }
     }
 }
@@ -141,6 +166,8 @@ impl fmt::Display for Syntax {
             Self::Known(ConfigFormat::Kickstart) => "kickstart",
             Self::Known(ConfigFormat::Text) => "text",
             Self::Ipxe => "an iPXE script",
+            Self::Sections => "a file with sections",
+            Self::OtherLanguage => "a language without a filter of its own",
             Self::Unknown => "an unknown format",
         })
     }
@@ -171,6 +198,13 @@ fn first_text(source: &str) -> &str {
     }
 }
 
+/// Returns whether the command line of an interpreter runs a shell.
+pub(crate) fn is_shell(interpreter: &str) -> bool {
+    interpreter
+        .split([' ', '\t', '/'])
+        .any(|word| SHELLS.contains(&word))
+}
+
 fn of_first_line(start: &str) -> Option<Syntax> {
     let line = start.lines().next().unwrap_or_default().trim_end();
     let known = |format| Some(Syntax::Known(format));
@@ -178,13 +212,10 @@ fn of_first_line(start: &str) -> Option<Syntax> {
         if interpreter == "ipxe" || interpreter.starts_with("ipxe ") {
             return Some(Syntax::Ipxe);
         }
-        let is_shell = interpreter
-            .split([' ', '\t', '/'])
-            .any(|word| SHELLS.contains(&word));
-        return Some(if is_shell {
+        return Some(if is_shell(interpreter) {
             Syntax::Known(ConfigFormat::Shell)
         } else {
-            Syntax::Unknown
+            Syntax::OtherLanguage
         });
     }
     match line {
@@ -195,9 +226,10 @@ fn of_first_line(start: &str) -> Option<Syntax> {
             of_first_line(rest).or_else(|| known(ConfigFormat::Yaml))
         }
         // Parts of several formats (RFC 2045).
-        _ if ["Content-Type:", "MIME-Version:"]
-            .iter()
-            .any(|header| line.starts_with(header)) =>
+        _ if ["Content-Type:", "MIME-Version:"].iter().any(|header| {
+            line.get(..header.len())
+                .is_some_and(|start| start.eq_ignore_ascii_case(header))
+        }) =>
         {
             Some(Syntax::Unknown)
         }
@@ -207,11 +239,31 @@ fn of_first_line(start: &str) -> Option<Syntax> {
         _ if line.starts_with("#version=") || line.starts_with('%') => {
             known(ConfigFormat::Kickstart)
         }
+        // PowerShell and batch files (cloudbase-init), XML.
+        _ if ["#ps1", "rem cmd", "@echo", "<"]
+            .iter()
+            .any(|it| line.starts_with(it)) =>
+        {
+            Some(Syntax::OtherLanguage)
+        }
         _ if line.starts_with('{') && !line.starts_with("{{") => known(ConfigFormat::Json),
         "[" => known(ConfigFormat::Json),
         _ if ["[{", "[\"", "[["].iter().any(|it| line.starts_with(it)) => known(ConfigFormat::Json),
+        _ if is_section(line) => Some(Syntax::Sections),
         _ => None,
     }
+}
+
+/// Returns whether a line begins a section, as `[Unit]` does.
+fn is_section(line: &str) -> bool {
+    line.strip_prefix('[')
+        .and_then(|rest| rest.strip_suffix(']'))
+        .is_some_and(|name| {
+            name.starts_with(|c: char| c.is_ascii_alphabetic())
+                && name
+                    .bytes()
+                    .all(|b| b.is_ascii_alphanumeric() || b"-_. ".contains(&b))
+        })
 }
 
 /// A config's name has no dot; its last word takes the place of an extension.
@@ -292,13 +344,15 @@ mod tests {
         }
         assert_eq!(of("config0", "#!ipxe\nboot\n"), Syntax::Ipxe);
         for source in [
-            "",
-            "d-i netcfg/get_hostname string x\n",
-            "[Unit]\nDescription=x\n",
             "#!/usr/bin/python3\n",
-            "{{ subject.x }}",
+            "#!/usr/bin/env perl\n",
+            "#ps1_sysnative\n",
             "<?xml version=\"1.0\"?>\n",
         ] {
+            assert_eq!(of("ks", source), Syntax::OtherLanguage, "{source:?}");
+        }
+        assert_eq!(of("unit", "[Unit]\nDescription=x\n"), Syntax::Sections);
+        for source in ["", "d-i netcfg/get_hostname string x\n", "{{ subject.x }}"] {
             assert_eq!(of("config0", source), Syntax::Unknown, "{source:?}");
         }
     }

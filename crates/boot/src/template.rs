@@ -11,9 +11,11 @@ mod functions;
 mod hosts;
 mod kind;
 pub(crate) mod plan;
+mod position;
 pub(crate) mod quoting;
 pub(crate) mod reach;
 mod script_line;
+mod tokens;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};

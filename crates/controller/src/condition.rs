@@ -6,7 +6,13 @@ use std::str::FromStr;
 /// The type of a condition.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub(crate) enum ConditionType {
-    /// Whether the object is valid and in use.
+    /// Whether the object does what it is for. Summarises the others for tools that wait.
+    Ready,
+    /// Whether the status does not describe this generation yet (kstatus).
+    Reconciling,
+    /// Present and true if the object stays as it is until somebody changes it (kstatus).
+    Stalled,
+    /// Whether the object is valid.
     Accepted,
     /// Whether the sources of a Profile's configs exist.
     Resolved,
@@ -56,21 +62,26 @@ impl UntimedCondition {
 }
 
 impl ConditionType {
-    pub(crate) const ALL: [Self; 4] = [
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Ready,
+        Self::Reconciling,
+        Self::Stalled,
         Self::Accepted,
         Self::Resolved,
         Self::ProfileFound,
         Self::Conflicted,
     ];
 
-    /// Returns whether a condition with this status needs attention.
+    /// Returns whether a condition with this status is a problem, which is told by an event.
     pub(crate) fn is_problem(self, verdict: ConditionStatus) -> bool {
-        verdict
-            == if self == Self::Conflicted {
-                ConditionStatus::True
-            } else {
-                ConditionStatus::False
+        match self {
+            Self::Conflicted => verdict == ConditionStatus::True,
+            Self::Accepted | Self::Resolved | Self::ProfileFound => {
+                verdict == ConditionStatus::False
             }
+            // They say what the others say.
+            Self::Ready | Self::Reconciling | Self::Stalled => false,
+        }
     }
 }
 

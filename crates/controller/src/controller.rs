@@ -1,5 +1,7 @@
 //! The controller's event loop: receives all updates and starts all writes.
 
+mod deletions;
+mod events;
 mod listing;
 #[cfg(test)]
 mod tests;
@@ -20,14 +22,19 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
 use crate::condition;
+use crate::event_limit::EventLimit;
 use crate::index::{Index, IndexEvent, StatusPatch};
 use crate::lease::{Candidate, KubeLeases, Leadership, LeaseTiming};
 use crate::metrics::{Kind, Metrics, Outcome};
 use crate::refusals::Refusals;
+use crate::rewrites::Rewrites;
 use crate::watch::{ResponseTimeout, SourceWatcher, Update};
 use crate::write_queue::WriteQueue;
-use crate::writer::{MAX_IN_FLIGHT, RateLimiter, Written, write_status};
+use crate::writer::{
+    InFlightLimit, RateLimiter, RecordedEvent, Written, record_events, write_status,
+};
 
+use events::contested;
 use listing::{NO_LISTING, SourceState, sources_of};
 
 /// The configuration of a controller.
@@ -78,11 +85,16 @@ struct State {
     listings: u32,
     queue: WriteQueue,
     rate_limiter: RateLimiter,
+    in_flight_limit: InFlightLimit,
     leadership: Option<Leadership>,
     /// An object whose write waits for the rate limiter.
     next: Option<ObjectRef>,
     paused_until: Instant,
     refusals: Refusals,
+    rewrites: Rewrites,
+    event_limit: EventLimit,
+    /// Whether the last event could be recorded.
+    is_recording: bool,
     /// Why the last write failed, if none has succeeded since.
     last_failure: Option<String>,
     publisher: Arc<Publisher>,
@@ -223,9 +235,14 @@ impl Controller {
             remarks,
         );
         let mut writes: JoinSet<(Box<StatusPatch>, Written)> = JoinSet::new();
+        let mut recordings = JoinSet::new();
+        let mut questions = JoinSet::new();
         let mut batch = Vec::new();
         loop {
-            let wake = state.start_writes(&mut writes, &client, &options.identity);
+            let wake = state.start_writes(&mut writes, &client);
+            for (at, plural) in state.questions() {
+                questions.spawn(deletions::ask(client.clone(), at, plural));
+            }
             tokio::select! {
                 () = stop.cancelled() => break,
                 count = incoming.recv_many(&mut batch, MAX_UPDATES_PER_BATCH) => {
@@ -235,9 +252,29 @@ impl Controller {
                     state.apply_updates(batch.drain(..));
                 }
                 Some(done) = writes.join_next(), if !writes.is_empty() => match done {
-                    Ok((write, written)) => state.written(&write, written),
+                    Ok((write, written)) => {
+                        let uid = write.meta.uid;
+                        let events = state.written(&write, written);
+                        if let Some(leadership) = state.leadership.clone().filter(|_| !events.is_empty()) {
+                            recordings.spawn(record_events(
+                                client.clone(),
+                                options.identity.clone(),
+                                leadership,
+                                uid,
+                                events,
+                            ));
+                        }
+                    }
                     Err(error) => warn!(%error, "status write task panicked"),
                 },
+                Some(recorded) = recordings.join_next(), if !recordings.is_empty() => {
+                    state.recorded(recorded.unwrap_or(Ok(())));
+                }
+                Some(answer) = questions.join_next(), if !questions.is_empty() => {
+                    if let Ok(answer) = answer {
+                        state.answered(answer);
+                    }
+                }
                 changed = leadership.changed() => if changed.is_ok() {
                     let now = leadership.borrow_and_update().clone();
                     state.set_leadership(now);
@@ -252,7 +289,10 @@ impl Controller {
             }
             state.recheck_held_objects();
         }
-        let finish = async { while writes.join_next().await.is_some() {} };
+        let finish = async {
+            while writes.join_next().await.is_some() {}
+            while recordings.join_next().await.is_some() {}
+        };
         if timeout(Duration::from_secs(5), finish).await.is_err() {
             warn!(
                 writes = writes.len(),
@@ -281,10 +321,14 @@ impl State {
             listings: 0,
             queue: WriteQueue::default(),
             rate_limiter,
+            in_flight_limit: InFlightLimit::default(),
             leadership: None,
             next: None,
             paused_until: Instant::now(),
             refusals: Refusals::default(),
+            rewrites: Rewrites::default(),
+            event_limit: EventLimit::default(),
+            is_recording: true,
             last_failure: None,
             publisher,
             metrics,
@@ -307,6 +351,7 @@ impl State {
                 }
                 Update::Listed(object) => self.listed(at, object),
                 Update::ListComplete => {
+                    self.hold_bursts(&mut steps);
                     self.apply(std::mem::take(&mut steps), NO_LISTING);
                     self.list_complete(at);
                 }
@@ -324,6 +369,7 @@ impl State {
                 Update::Failed(message) => self.source_failed(at, message),
             }
         }
+        self.hold_bursts(&mut steps);
         self.apply(steps, NO_LISTING);
         self.publish_counts();
     }
@@ -341,6 +387,9 @@ impl State {
             .inc();
         let source_state = &mut self.sources[at];
         source_state.guard.release(step.name());
+        if matches!(step, IndexEvent::Put(_)) {
+            source_state.deletions.release(step.name());
+        }
         if self.has_started {
             return Some(step);
         }
@@ -384,7 +433,6 @@ impl State {
         &mut self,
         writes: &mut JoinSet<(Box<StatusPatch>, Written)>,
         client: &Client,
-        instance: &str,
     ) -> Instant {
         let now = Instant::now();
         let idle = now + Duration::from_secs(1);
@@ -399,7 +447,7 @@ impl State {
             .waiting
             .set(i64::try_from(self.queue.len()).unwrap_or(i64::MAX));
         for _ in 0..CHECKS_PER_TURN {
-            if writes.len() >= MAX_IN_FLIGHT {
+            if writes.len() >= self.in_flight_limit.get() {
                 return idle;
             }
             let Some(name) = self.next.take().or_else(|| self.queue.pop(now)) else {
@@ -422,32 +470,38 @@ impl State {
                 self.next = Some(name);
                 return at.min(idle);
             }
-            let (client, instance, leadership, write) = (
-                client.clone(),
-                instance.to_owned(),
-                leadership.clone(),
-                Box::new(write),
-            );
+            let (client, leadership, write) = (client.clone(), leadership.clone(), Box::new(write));
             writes.spawn(async move {
-                let written = write_status(client, instance, leadership, &write).await;
+                let written = write_status(client, leadership, &write).await;
                 (write, written)
             });
         }
         now
     }
 
-    fn written(&mut self, write: &StatusPatch, written: Written) {
+    /// Records what became of a write. Returns the events to record about it.
+    fn written(&mut self, write: &StatusPatch, written: Written) -> Vec<RecordedEvent> {
         if let Written::Applied { .. } | Written::NotFound = written {
             self.refusals.remove(&write.name);
         }
         let now = Instant::now();
+        let mut events = Vec::new();
         let outcome = match written {
             Written::Applied { version } => {
+                let uid = write.meta.uid;
+                events = self.admitted(&write.name, uid, &write.events, now);
                 self.index.written(write, &version);
                 self.metrics
                     .replaced_ids
                     .inc_by(u64::try_from(write.replaced_ids).unwrap_or(u64::MAX));
-                self.queue.done(&write.name);
+                self.in_flight_limit.succeeded();
+                let digest = write.observed.digest;
+                if let Some(pause) = self.rewrites.written(&write.name, digest, now) {
+                    self.queue.rest(&write.name, now + pause);
+                    events.extend(self.admitted(&write.name, uid, &[contested()], now));
+                } else {
+                    self.queue.done(&write.name);
+                }
                 "done"
             }
             Written::NotFound => {
@@ -472,8 +526,9 @@ impl State {
             }
             Written::Overloaded(pause) => {
                 debug!(object = %write.name, ?pause, "the API server is overloaded");
-                self.queue.failed(&write.name, now);
+                self.in_flight_limit.rejected();
                 self.paused_until = self.paused_until.max(now + pause);
+                self.queue.put_back(&write.name, self.paused_until);
                 "overloaded"
             }
             Written::Failed(error) => {
@@ -482,8 +537,8 @@ impl State {
                     warn!(object = %write.name, error, "status write failed; retrying shortly");
                     self.last_failure = Some(error);
                 }
-                self.queue.failed(&write.name, now);
                 self.paused_until = self.paused_until.max(now + FAILURE_PAUSE);
+                self.queue.put_back(&write.name, self.paused_until);
                 "failed"
             }
         };
@@ -494,6 +549,7 @@ impl State {
             .writes
             .get_or_create(&Outcome { outcome })
             .inc();
+        events
     }
 
     /// Records that the API server answered a Lease request. If all watches work too, the objects
@@ -542,10 +598,17 @@ impl State {
         for SourceState {
             source,
             guard,
+            deletions,
             error,
             ..
         } in &self.sources
         {
+            if deletions.held() > 0 {
+                remarks.push(format!(
+                    "{} {source} were deleted at once; they are kept until the API server has said that it still knows their kind",
+                    deletions.held()
+                ));
+            }
             if let Some(error) = error {
                 remarks.push(format!("{source} can't be watched: {error}"));
             }
@@ -570,8 +633,10 @@ impl State {
         let held: usize = self
             .sources
             .iter()
-            .filter_map(|source_state| source_state.guard.holding())
-            .map(|hold| hold.lost.len())
+            .map(|source_state| {
+                let hold = source_state.guard.holding();
+                hold.map_or(0, |hold| hold.lost.len()) + source_state.deletions.held()
+            })
             .sum();
         let set = |gauge: &Gauge, count: usize| {
             gauge.set(i64::try_from(count).unwrap_or(i64::MAX));

@@ -6,7 +6,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use boot::{Catalog, Change, Conflicts, ObjectRef, Partial, Profile, Rejected};
+use boot::{Catalog, Change, ConfigName, Conflicts, ObjectRef, Partial, Profile, Rejected};
 use feed::Publisher;
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
@@ -192,11 +192,14 @@ impl Index {
         for step in steps {
             match step {
                 IndexEvent::Put(object) if !self.is_new(&object) => {}
-                IndexEvent::Put(Object {
-                    name,
-                    meta,
-                    converted,
-                }) => {
+                IndexEvent::Put(mut object) => {
+                    self.restore_ids(&mut object);
+                    let Object {
+                        name,
+                        meta,
+                        converted,
+                        ..
+                    } = object;
                     let fault = match converted {
                         Ok(change) => {
                             changes.push(change);
@@ -251,6 +254,50 @@ impl Index {
         touched
     }
 
+    /// Gives the configs of a Profile the ids back that they had, if somebody has removed them from
+    /// the status or replaced them: links with these ids are in use.
+    fn restore_ids(&self, object: &mut Object) {
+        let Some(known) = self
+            .objects
+            .get(&object.name)
+            .filter(|known| known.meta.uid.is_some() && known.meta.uid == object.meta.uid)
+        else {
+            return;
+        };
+        let has_config = |name: &ConfigName| match &object.converted {
+            Ok(Change::Profile(profile)) => profile.templates.config_named(name.as_str()).is_some(),
+            // It is not known which configs the last valid version has.
+            _ => true,
+        };
+        let in_status = object.meta.ids();
+        let lost: Ids = known
+            .meta
+            .ids()
+            .iter()
+            .filter(|(name, id)| match in_status.get(*name) {
+                None => has_config(name),
+                Some(other) => other != *id && object.foreign_writes.contains(*name),
+            })
+            .map(|(name, id)| (name.clone(), *id))
+            .collect();
+        if lost.is_empty() {
+            return;
+        }
+        let mut ids = in_status.clone();
+        ids.extend(lost);
+        match &mut object.converted {
+            Ok(Change::Profile(profile)) => *profile = Arc::new(profile.with_ids(ids.clone())),
+            Err(rejection) => {
+                if let Partial::Profile(partial) = &mut rejection.partial {
+                    *partial = Arc::new(partial.with_ids(ids.clone()));
+                }
+            }
+            Ok(_) => {}
+        }
+        object.meta.set_ids(ids);
+        object.meta.has_restored_ids = true;
+    }
+
     /// Returns the ids of a Profile's configs.
     fn ids(&self, name: &ObjectRef) -> &Ids {
         static NONE: Ids = Ids::new();
@@ -300,7 +347,7 @@ impl Index {
             .get(name)
             .and_then(|known| known.fault.as_deref());
         if before != Some(fault) {
-            warn!(object = ?name, reason = fault.reason, fault = %fault.message, "object rejected; its last valid version stays in use if known");
+            warn!(object = %name, reason = fault.reason, fault = %fault.message, "object rejected; its last valid version stays in use if known");
         }
     }
 
@@ -398,6 +445,14 @@ impl Index {
             reason: "DuplicateConfigId".to_owned(),
             note: id.to_string(),
         }));
+        if meta.has_restored_ids {
+            events.push(PendingEvent {
+                kind: None,
+                is_warning: true,
+                reason: "ConfigIdRestored".to_owned(),
+                note: "another client has changed config ids in the status; they are written again as they were, since links with them are in use".to_owned(),
+            });
+        }
         Some(StatusPatch {
             name: name.clone(),
             meta: meta.clone(),
@@ -431,6 +486,7 @@ impl Index {
         known.meta.version = version.into();
         known.meta.status = write.observed.clone();
         known.meta.set_ids(ids.clone());
+        known.meta.has_restored_ids = false;
         if let ObjectRef::Profile(key) = &write.name {
             // Serve the Profile with its ids right away instead of waiting for the watch.
             let catalog = self.publisher.catalog().load();
@@ -476,7 +532,9 @@ fn events(before: &Observed, conditions: &[Condition]) -> Vec<PendingEvent> {
     let changed = conditions.iter().filter_map(|now| {
         let (kind, verdict) = observed::read(now)?;
         let (is_problem, was_bad) = (kind.is_problem(verdict), before.is_problem(kind));
-        let is_news = is_problem != was_bad || (is_problem && !before.is_same_problem(kind, now));
+        // Others that join a conflict are told of it themselves.
+        let has_changed = kind != ConditionType::Conflicted && !before.is_same_problem(kind, now);
+        let is_news = is_problem != was_bad || (is_problem && has_changed);
         is_news.then(|| PendingEvent {
             kind: Some(kind),
             is_warning: is_problem,

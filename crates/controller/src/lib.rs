@@ -17,6 +17,7 @@
 mod condition;
 mod config_ids;
 mod controller;
+mod event_limit;
 mod index;
 pub mod lease;
 mod metrics;
@@ -24,6 +25,7 @@ mod object;
 mod observed;
 pub mod reasons;
 mod refusals;
+mod rewrites;
 mod selector_index;
 mod status;
 mod watch;

@@ -25,6 +25,7 @@ pub struct Metrics {
     pub(crate) waiting: Gauge,
     pub(crate) refused: Gauge,
     pub(crate) replaced_ids: Counter,
+    pub(crate) skipped_events: Counter,
     pub(crate) guard: Gauge,
     pub(crate) held: Gauge,
 }
@@ -109,6 +110,11 @@ impl Metrics {
             "config_ids_replaced",
             "Config ids that were replaced because they belong to another config, as after a status was copied",
             metrics.replaced_ids.clone(),
+        );
+        registry.register(
+            "events_skipped",
+            "Events that were not recorded because the object has had the same one, or many, in a short time",
+            metrics.skipped_events.clone(),
         );
         registry.register(
             "guard_holding",

@@ -1,7 +1,7 @@
 //! Watched objects and the metadata that is kept of them.
 
 use std::borrow::Cow;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 use boot::{Change, ConfigName, ObjectKey, ObjectRef, Partial};
@@ -12,6 +12,7 @@ use serde_json::Value;
 use uuid::{NonNilUuid, Uuid};
 
 use crate::observed::{Observed, Version};
+use crate::writer::MANAGER;
 
 /// An object as received from the API server.
 #[derive(Debug)]
@@ -20,6 +21,8 @@ pub(crate) struct Object {
     pub(crate) meta: ObservedMeta,
     /// The converted object, or why it is rejected.
     pub(crate) converted: Result<Change, Box<Rejection>>,
+    /// Configs whose ids in the status were written by somebody else than a controller.
+    pub(crate) foreign_writes: BTreeSet<ConfigName>,
 }
 
 /// A rejected object.
@@ -53,6 +56,8 @@ pub(crate) struct ObservedMeta {
     pub(crate) uid: Option<NonNilUuid>,
     pub(crate) generation: i64,
     ids: Option<Box<Ids>>,
+    /// Whether ids differ from those in the status, since somebody else has changed them there.
+    pub(crate) has_restored_ids: bool,
     pub(crate) status: Observed,
 }
 
@@ -107,9 +112,11 @@ impl Object {
                         partial: K::partial(&serde_json::to_value(&object).ok()?)?,
                     })),
                 };
+                let observed = ObservedMeta::of_known(&object);
                 Some(Self {
                     name: name(&converted, K::name_of(key(meta)?)),
-                    meta: ObservedMeta::of_known(&object),
+                    foreign_writes: foreign_writes(meta, observed.ids()),
+                    meta: observed,
                     converted,
                 })
             }
@@ -131,12 +138,34 @@ impl Object {
                 }
                 Some(Self {
                     name: K::name_of(key(&metadata)?),
+                    foreign_writes: foreign_writes(&metadata, meta.ids()),
                     meta,
                     converted: Err(Box::new(Rejection { fault, partial })),
                 })
             }
         }
     }
+}
+
+/// Returns the configs whose ids a controller has not written, by the field managers of the status.
+/// Empty if the server does not tell them.
+fn foreign_writes(meta: &ObjectMeta, ids: &Ids) -> BTreeSet<ConfigName> {
+    let Some(managers) = meta.managed_fields.as_deref() else {
+        return BTreeSet::new();
+    };
+    let own: Vec<_> = managers
+        .iter()
+        .filter(|entry| entry.manager.as_deref() == Some(MANAGER))
+        .filter_map(|entry| {
+            let fields = &entry.fields_v1.as_ref()?.0;
+            fields["f:status"]["f:additionalConfig"].as_object()
+        })
+        .collect();
+    let is_own = |name: &ConfigName| {
+        let field = format!("f:{name}");
+        own.iter().any(|fields| fields.contains_key(&field))
+    };
+    ids.keys().filter(|name| !is_own(name)).cloned().collect()
 }
 
 /// Returns the converted object's own reference, so that its allocation is shared with the catalog,
@@ -226,6 +255,7 @@ impl ObservedMeta {
                 .and_then(|uid| NonNilUuid::new(uid.parse().ok()?)),
             generation: meta.generation.unwrap_or_default(),
             ids: None,
+            has_restored_ids: false,
             status: Observed::default(),
         }
     }

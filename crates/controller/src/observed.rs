@@ -82,6 +82,7 @@ impl Observed {
             digest(&(
                 status.observed_generation,
                 &status.profiles,
+                &status.profile_summary,
                 &status.subject,
                 conditions,
             )),
@@ -248,7 +249,7 @@ mod tests {
 
     #[test]
     fn the_state_kept_per_object_is_small() {
-        assert!(size_of::<Observed>() <= 40, "{}", size_of::<Observed>());
+        assert!(size_of::<Observed>() <= 56, "{}", size_of::<Observed>());
         assert_eq!(size_of::<Version>(), 16);
     }
 }

@@ -39,11 +39,96 @@ const fn reason(
 pub static REASONS: &[Reason] = &[
     reason(
         BOTH,
-        "Accepted",
+        "Ready",
         "True",
-        "Accepted",
-        "The object is valid and in use.",
+        "Ready",
+        "The object does what it is for: it is valid, and an Assignment has a Profile, a Profile the ids of its configs.",
     ),
+    reason(
+        ASSIGNMENT,
+        "Ready",
+        "False",
+        "NoProfile",
+        "No Profile in the namespace has the labels in `profileSelectors`; see ProfileFound.",
+    ),
+    reason(
+        BOTH,
+        "Ready",
+        "Unknown",
+        "Pending",
+        "No controller has looked at the object yet. The API server shows this for a new object; after a few seconds, see whether a controller runs and holds the Lease.",
+    ),
+    reason(
+        BOTH,
+        "Reconciling",
+        "True",
+        "Pending",
+        "No controller has looked at the object yet; see Ready.",
+    ),
+    reason(
+        BOTH,
+        "Reconciling",
+        "False",
+        "Reconciled",
+        "The status describes this generation of the object.",
+    ),
+    reason(
+        BOTH,
+        "Ready",
+        "False",
+        "InvalidField",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(
+        BOTH,
+        "Stalled",
+        "True",
+        "InvalidField",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(
+        PROFILE,
+        "Ready",
+        "False",
+        "InvalidTemplate",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(
+        PROFILE,
+        "Stalled",
+        "True",
+        "InvalidTemplate",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(
+        BOTH,
+        "Ready",
+        "False",
+        "Unreadable",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(
+        BOTH,
+        "Stalled",
+        "True",
+        "Unreadable",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(
+        BOTH,
+        "Ready",
+        "False",
+        "UnknownField",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(
+        BOTH,
+        "Stalled",
+        "True",
+        "UnknownField",
+        "The object is invalid; see Accepted.",
+    ),
+    reason(BOTH, "Accepted", "True", "Accepted", "The object is valid."),
     reason(
         BOTH,
         "Accepted",
@@ -143,7 +228,11 @@ mod tests {
 
     #[test]
     fn every_listed_reason_is_used_in_the_code() {
-        let source = concat!(include_str!("status.rs"), include_str!("object.rs"));
+        let source = concat!(
+            include_str!("status.rs"),
+            include_str!("object.rs"),
+            include_str!("../../crd/src/schema.rs")
+        );
         for reason in REASONS {
             assert!(
                 source.contains(&format!("\"{}\"", reason.reason)),

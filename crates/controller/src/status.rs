@@ -76,7 +76,9 @@ pub(crate) fn of_profile(
             "all configs are defined in the Profile itself",
         ),
     };
-    let conditions_now = [accepted(acceptance), resolved];
+    let accepted = accepted(acceptance);
+    let mut conditions_now = readiness(&accepted, &[], "the configs have ids");
+    conditions_now.extend([accepted, resolved]);
     let conditions = conditions(&conditions_now, meta, now);
     ProfileStatus {
         observed_generation: Some(meta.generation),
@@ -111,7 +113,9 @@ pub(crate) fn of_assignment<'a>(
         || unknown(ConditionType::Conflicted),
         |_| conflicted(conflicts),
     );
-    let conditions_now = [accepted(acceptance), found, conflicted];
+    let accepted = accepted(acceptance);
+    let mut conditions_now = readiness(&accepted, &[&found], "a Profile is found");
+    conditions_now.extend([accepted, found, conflicted]);
     AssignmentStatus {
         observed_generation: Some(meta.generation),
         subject: known.map(summary),
@@ -120,8 +124,20 @@ pub(crate) fn of_assignment<'a>(
             .take(MAX_PROFILES)
             .map(ToString::to_string)
             .collect(),
+        profile_summary: profile_summary(profiles),
         conditions: conditions(&conditions_now, meta, now),
     }
+}
+
+/// Names Profiles in one short text.
+fn profile_summary(profiles: &[Arc<str>]) -> Option<String> {
+    let first = profiles.first()?;
+    let all = profiles.join(", ");
+    Some(if profiles.len() == 1 || all.len() <= MAX_SUBJECT {
+        all
+    } else {
+        format!("{first} and {} more", profiles.len() - 1)
+    })
 }
 
 /// Summarizes which machines an Assignment matches.
@@ -173,6 +189,48 @@ pub(crate) fn summary(assignment: &Assignment) -> String {
     }
 }
 
+/// Returns the conditions that tools read, as kstatus defines them (sigs.k8s.io/cli-utils,
+/// `pkg/kstatus`): `Ready`, `Reconciling`, and `Stalled` where it is true. `dependencies` are the
+/// conditions on other objects, `why` says why the object is ready without them.
+///
+/// `Reconciling` is always present: the definition of the resource sets it to true for new objects,
+/// and a condition that another has set can only be overwritten.
+fn readiness(
+    accepted: &UntimedCondition,
+    dependencies: &[&UntimedCondition],
+    why: &str,
+) -> Vec<UntimedCondition> {
+    let like = |kind, verdict, other: &UntimedCondition| {
+        UntimedCondition::new(kind, verdict, other.reason, &*other.message)
+    };
+    let reconciled = UntimedCondition::new(
+        ConditionType::Reconciling,
+        ConditionStatus::False,
+        "Reconciled",
+        "the status describes this generation",
+    );
+    if accepted.verdict != ConditionStatus::True {
+        return vec![
+            like(ConditionType::Ready, ConditionStatus::False, accepted),
+            reconciled,
+            like(ConditionType::Stalled, ConditionStatus::True, accepted),
+        ];
+    }
+    let missing = dependencies
+        .iter()
+        .find(|condition| condition.verdict != ConditionStatus::True);
+    let ready = match missing {
+        None => UntimedCondition::new(
+            ConditionType::Ready,
+            ConditionStatus::True,
+            "Ready",
+            format!("the object is valid, and {why}"),
+        ),
+        Some(missing) => like(ConditionType::Ready, ConditionStatus::False, missing),
+    };
+    vec![ready, reconciled]
+}
+
 fn accepted(acceptance: Acceptance<'_>) -> UntimedCondition {
     let (Fault { reason, message }, rest) = match acceptance {
         Acceptance::Accepted => {
@@ -180,7 +238,7 @@ fn accepted(acceptance: Acceptance<'_>) -> UntimedCondition {
                 ConditionType::Accepted,
                 ConditionStatus::True,
                 "Accepted",
-                "the object is valid and in use",
+                "the object is valid",
             );
         }
         Acceptance::Kept(fault) => (fault, "its last valid version stays in use"),

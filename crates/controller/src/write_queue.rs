@@ -136,8 +136,7 @@ impl WriteQueue {
         if now >= due {
             return true;
         }
-        self.in_flight.remove(name);
-        self.later.entry(due).or_default().push(name.clone());
+        self.put_back(name, due);
         false
     }
 
@@ -153,6 +152,24 @@ impl WriteQueue {
             .entry(now + pause.mul_f64(rand::rng().random_range(0.75..1.25)))
             .or_default()
             .push(name.clone());
+    }
+
+    /// Leaves an object that was written alone until then, however often it changes.
+    pub(crate) fn rest(&mut self, name: &ObjectRef, until: Instant) {
+        let resting = Failures {
+            count: 2,
+            is_pausing: true,
+        };
+        self.settling.remove(name);
+        self.failures.insert(name.clone(), resting);
+        self.put_back(name, until);
+    }
+
+    /// Puts an object back whose write failed for a reason that is not its own.
+    pub(crate) fn put_back(&mut self, name: &ObjectRef, due: Instant) {
+        self.in_flight.remove(name);
+        self.changed_in_flight.remove(name);
+        self.later.entry(due).or_default().push(name.clone());
     }
 
     /// Returns when the next object that was put back is due.

@@ -5,14 +5,14 @@ use std::time::Duration;
 use boot::{ObjectKey, ObjectRef};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
-use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::api::events::v1::{Event, EventSeries};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::api::{PartialObjectMeta, Patch, PatchParams, PostParams};
 use kube::core::Status;
 use kube::{Api, Client};
 use serde_json::json;
 use tokio::time::{Instant, timeout};
-use tracing::{debug, warn};
+use uuid::NonNilUuid;
 
 use crate::index::{self, PendingEvent, StatusPatch};
 use crate::lease::Leadership;
@@ -25,13 +25,44 @@ const MAX_NOTE: usize = 1024;
 /// The timeout of one write.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(20);
 /// The maximum number of writes in flight.
-pub(crate) const MAX_IN_FLIGHT: usize = 16;
+const MAX_IN_FLIGHT: usize = 16;
+/// After this many successful writes, one more may be in flight.
+const SUCCESSES_PER_STEP: u32 = 32;
+
+/// Limits the number of writes in flight to what the API server takes: it is halved when the server
+/// rejects a write for lack of capacity, and grows slowly while writes succeed. A server may give a
+/// client a single seat (API priority and fairness).
+pub(crate) struct InFlightLimit {
+    limit: usize,
+    successes: u32,
+}
+
+/// Why a write that succeeds may change nothing.
+const NOT_STORED: &str = "it accepts this status and doesn't store it; apply the CRDs of this version of shaper, and look for admission policies that change the status";
 
 /// Limits the number of writes per second.
 pub(crate) struct RateLimiter {
     per_second: f64,
     credit: f64,
     at: Instant,
+}
+
+/// An event to record.
+#[derive(Debug)]
+pub(crate) struct RecordedEvent {
+    pub(crate) object: ObjectRef,
+    pub(crate) event: PendingEvent,
+    /// The name of the event.
+    pub(crate) name: String,
+    /// How often it has occurred. With more than one, the event exists.
+    pub(crate) count: u32,
+}
+
+/// An event that could not be recorded.
+#[derive(Debug)]
+pub(crate) struct EventFailure {
+    pub(crate) object: ObjectRef,
+    pub(crate) error: String,
 }
 
 /// The result of a write.
@@ -78,10 +109,39 @@ impl RateLimiter {
     }
 }
 
-/// Writes one status and records its events.
+// === impl InFlightLimit ===
+
+impl InFlightLimit {
+    pub(crate) fn get(&self) -> usize {
+        self.limit
+    }
+
+    pub(crate) fn succeeded(&mut self) {
+        self.successes += 1;
+        if self.successes >= SUCCESSES_PER_STEP {
+            self.successes = 0;
+            self.limit = (self.limit + 1).min(MAX_IN_FLIGHT);
+        }
+    }
+
+    pub(crate) fn rejected(&mut self) {
+        self.successes = 0;
+        self.limit = (self.limit / 2).max(1);
+    }
+}
+
+impl Default for InFlightLimit {
+    fn default() -> Self {
+        Self {
+            limit: MAX_IN_FLIGHT,
+            successes: 0,
+        }
+    }
+}
+
+/// Writes one status.
 pub(crate) async fn write_status(
     client: Client,
-    instance: String,
     leadership: Leadership,
     write: &StatusPatch,
 ) -> Written {
@@ -91,18 +151,10 @@ pub(crate) async fn write_status(
     if !leadership.is_valid() {
         return Written::NotLeader;
     }
-    let patched = match &write.name {
-        ObjectRef::Profile(key) => patch::<crd::Profile>(client.clone(), key, write).await,
-        ObjectRef::Assignment(key) => patch::<crd::Assignment>(client.clone(), key, write).await,
-    };
-    if let Written::Applied { .. } = patched {
-        for event in &write.events {
-            if leadership.is_valid() {
-                record(client.clone(), &instance, write, event).await;
-            }
-        }
+    match &write.name {
+        ObjectRef::Profile(key) => patch::<crd::Profile>(client, key, write).await,
+        ObjectRef::Assignment(key) => patch::<crd::Assignment>(client, key, write).await,
     }
-    patched
 }
 
 async fn patch<K: crate::object::WatchedResource>(
@@ -128,9 +180,14 @@ async fn patch<K: crate::object::WatchedResource>(
     )
     .await
     {
-        Ok(Ok(object)) => Written::Applied {
-            version: object.metadata.resource_version.unwrap_or_default(),
-        },
+        Ok(Ok(object)) => {
+            let version = object.metadata.resource_version.unwrap_or_default();
+            // The status differs from the one of that version, so it would get a new one.
+            if version == write.meta.version.to_string() {
+                return Written::Refused(NOT_STORED.to_owned());
+            }
+            Written::Applied { version }
+        }
         Ok(Err(kube::Error::Api(status))) => written_unless(&status),
         Ok(Err(error)) => Written::Failed(chain(&error)),
         Err(_) => Written::Failed("the API server did not answer in time".to_owned()),
@@ -159,24 +216,84 @@ fn written_unless(status: &Status) -> Written {
     }
 }
 
-/// Records an event. If this fails, the event is only missing from `kubectl describe`.
-async fn record(client: Client, instance: &str, write: &StatusPatch, event: &PendingEvent) {
-    let (kind, key) = match &write.name {
+/// Records events, in this order. Those that can't be recorded are only missing from `kubectl
+/// describe`. Returns the last failure.
+pub(crate) async fn record_events(
+    client: Client,
+    instance: String,
+    leadership: Leadership,
+    uid: Option<NonNilUuid>,
+    events: Vec<RecordedEvent>,
+) -> Result<(), EventFailure> {
+    let mut recorded = Ok(());
+    for event in events {
+        if !leadership.is_valid() {
+            break;
+        }
+        if let Err(error) = record(client.clone(), &instance, uid, &event).await {
+            let object = event.object;
+            recorded = Err(EventFailure { object, error });
+        }
+    }
+    recorded
+}
+
+async fn record(
+    client: Client,
+    instance: &str,
+    uid: Option<NonNilUuid>,
+    recorded: &RecordedEvent,
+) -> Result<(), String> {
+    let api: Api<Event> = Api::namespaced(client, &recorded.object.key().namespace);
+    let now = MicroTime(Timestamp::now());
+    let request = async {
+        if recorded.count > 1 {
+            let series = EventSeries {
+                count: i32::try_from(recorded.count).unwrap_or(i32::MAX),
+                last_observed_time: now,
+            };
+            let patch = Patch::Merge(json!({ "series": series }));
+            let parameters = PatchParams::default();
+            return api.patch(&recorded.name, &parameters, &patch).await;
+        }
+        let event = event(recorded, instance, uid, now);
+        api.create(&PostParams::default(), &event).await
+    };
+    match timeout(WRITE_TIMEOUT, request).await {
+        Ok(Ok(_)) => Ok(()),
+        Ok(Err(error)) => Err(chain(&error)),
+        Err(_) => Err("the API server did not answer in time".to_owned()),
+    }
+}
+
+/// Returns a new event about an object.
+fn event(
+    recorded: &RecordedEvent,
+    instance: &str,
+    uid: Option<NonNilUuid>,
+    now: MicroTime,
+) -> Event {
+    let RecordedEvent {
+        object,
+        event,
+        name,
+        ..
+    } = recorded;
+    let (kind, key) = match object {
         ObjectRef::Profile(key) => ("Profile", key),
         ObjectRef::Assignment(key) => ("Assignment", key),
     };
-    let now = Timestamp::now();
-    let event = Event {
+    Event {
         metadata: ObjectMeta {
             namespace: Some(key.namespace.to_string()),
-            name: Some(event_name(&key.name, now)),
+            name: Some(name.clone()),
             ..ObjectMeta::default()
         },
-        event_time: Some(MicroTime(now)),
+        event_time: Some(now),
         action: Some(
             event
                 .kind
-                .map_or_else(|| "AssignId".to_owned(), |kind| kind.to_string()),
+                .map_or_else(|| "WriteStatus".to_owned(), |kind| kind.to_string()),
         ),
         reason: Some(event.reason.clone()),
         note: Some(cut(&event.note, MAX_NOTE).to_owned()),
@@ -193,27 +310,17 @@ async fn record(client: Client, instance: &str, write: &StatusPatch, event: &Pen
             kind: Some(kind.to_owned()),
             name: Some(key.name.to_string()),
             namespace: Some(key.namespace.to_string()),
-            uid: write.meta.uid.map(|uid| uid.to_string()),
+            uid: uid.map(|uid| uid.to_string()),
             ..ObjectReference::default()
         }),
         reporting_controller: Some(crd::GROUP.to_owned() + "/controller"),
         reporting_instance: Some(cut(instance, 128).to_owned()),
         ..Event::default()
-    };
-    let api: Api<Event> = Api::namespaced(client, &key.namespace);
-    match timeout(WRITE_TIMEOUT, api.create(&PostParams::default(), &event)).await {
-        Ok(Ok(_)) => {}
-        Ok(Err(error)) => {
-            warn!(object = %key, reason = event.reason, error = chain(&error), "event not recorded");
-        }
-        Err(_) => {
-            debug!(object = %key, reason = event.reason, "event not recorded: the API server did not answer in time");
-        }
     }
 }
 
 /// Returns a unique event name from the object's name and the time.
-fn event_name(object: &str, now: Timestamp) -> String {
+pub(crate) fn event_name(object: &str, now: Timestamp) -> String {
     let suffix = format!(".{:x}", now.as_nanosecond());
     format!(
         "{}{suffix}",

@@ -1,10 +1,15 @@
 //! The `Assignment` resource.
 
+#![allow(
+    dead_code,
+    reason = "`KubeSchema` makes a copy of each struct, whose skipped fields nobody reads"
+)]
+
 use std::collections::BTreeMap;
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
-use serde::{Deserialize, Serialize};
+use serde::{Deserialize, Deserializer, Serialize};
 
 use crate::schema;
 
@@ -29,11 +34,11 @@ use crate::schema;
         json_path = ".status.subject",
         description = "The selected machines, in short."
     ),
-    // Without `[*]`, which would make the API server show only the first of several results.
+    // A column can show a list only as JSON, or its first item.
     printcolumn(
         name = "Profiles",
         type_ = "string",
-        json_path = ".status.profiles",
+        json_path = ".status.profileSummary",
         description = "The Profiles that the selectors currently match."
     ),
     printcolumn(
@@ -42,6 +47,12 @@ use crate::schema;
         json_path = ".spec.priority",
         description = "The highest priority wins.",
         priority = 1
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether the Assignment is valid and has a Profile."
     ),
     printcolumn(
         name = "Accepted",
@@ -74,7 +85,11 @@ pub struct AssignmentSpec {
     /// Selects machines. A machine matches if it has any of the identities (UUIDs, serial numbers,
     /// MAC addresses) and satisfies all label requirements. Without identities, the labels alone
     /// decide. Empty or absent: a default that matches every machine.
-    #[serde(default, skip_serializing_if = "SubjectSelectors::is_empty")]
+    #[serde(
+        default,
+        skip_serializing_if = "SubjectSelectors::is_empty",
+        deserialize_with = "subject_selectors"
+    )]
     pub subject_selectors: SubjectSelectors,
     /// Labels of the Profile to boot, which must be in the same namespace and have all of them. If
     /// several Profiles do, the one with the most `assignment/ipxe-KEY` and
@@ -93,6 +108,12 @@ pub struct AssignmentSpec {
 
 /// Selects the machines of an Assignment.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[x_kube(
+    validation = Rule::new("[has(self.uuids), has(self.serialNumbers), has(self.macAddresses)].all(is, !is) \
+        || (has(self.uuids) && size(self.uuids) > 0) || (has(self.serialNumbers) && size(self.serialNumbers) > 0) \
+        || (has(self.macAddresses) && size(self.macAddresses) > 0)")
+        .message(NAMES_NO_MACHINE)
+)]
 #[serde(rename_all = "camelCase")]
 pub struct SubjectSelectors {
     /// SMBIOS UUIDs (`dmidecode -s system-uuid`), in upper or lower case, with or without dashes.
@@ -124,6 +145,48 @@ pub struct SubjectSelectors {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 64), extend("x-kubernetes-list-type" = "atomic"))]
     pub match_expressions: Vec<LabelRequirement>,
+    /// Whether there are lists of identities, all of which are empty. Without the lists, the labels
+    /// would decide, or every machine would match.
+    #[serde(skip)]
+    #[allow(
+        dead_code,
+        reason = "`KubeSchema` copies the struct and leaves out the field"
+    )]
+    pub names_no_machine: bool,
+}
+
+/// What is wrong with lists of identities that are all empty.
+pub(crate) const NAMES_NO_MACHINE: &str = "lists of identities are there, but all of them are empty; add an identity, or remove the lists so that the labels decide (without labels, every machine matches)";
+
+/// Reads selectors, and whether there are lists of identities at all.
+fn subject_selectors<'de, D: Deserializer<'de>>(
+    deserializer: D,
+) -> Result<SubjectSelectors, D::Error> {
+    #[derive(Deserialize)]
+    #[serde(rename_all = "camelCase")]
+    struct Selectors {
+        uuids: Option<Vec<String>>,
+        serial_numbers: Option<Vec<String>>,
+        mac_addresses: Option<Vec<String>>,
+        #[serde(default)]
+        match_labels: BTreeMap<String, String>,
+        #[serde(default)]
+        match_expressions: Vec<LabelRequirement>,
+    }
+    let read = Selectors::deserialize(deserializer)?;
+    let lists = [&read.uuids, &read.serial_numbers, &read.mac_addresses];
+    let names_no_machine = lists.iter().any(|list| list.is_some())
+        && lists
+            .iter()
+            .all(|list| list.as_ref().is_none_or(Vec::is_empty));
+    Ok(SubjectSelectors {
+        uuids: read.uuids.unwrap_or_default(),
+        serial_numbers: read.serial_numbers.unwrap_or_default(),
+        mac_addresses: read.mac_addresses.unwrap_or_default(),
+        match_labels: read.match_labels,
+        match_expressions: read.match_expressions,
+        names_no_machine,
+    })
 }
 
 /// A requirement on one label.
@@ -150,6 +213,7 @@ pub struct LabelRequirement {
 
 /// The state of an Assignment as seen by the controllers.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(extend("default" = schema::pending_status()))]
 #[serde(rename_all = "camelCase")]
 pub struct AssignmentStatus {
     /// The generation of the spec that this status describes.
@@ -165,8 +229,14 @@ pub struct AssignmentStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::profile_names")]
     pub profiles: Vec<String>,
-    /// `Accepted`: whether the Assignment is valid. `ProfileFound`: whether its selectors match a
-    /// Profile. `Conflicted`: whether only age or name decides between it and another Assignment.
+    /// The same as one text: `p, q`, or `p and 7 more`.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 512))]
+    pub profile_summary: Option<String>,
+    /// `Ready`: whether the Assignment is valid and has a Profile. `Accepted`: whether it is valid.
+    /// `ProfileFound`: whether its selectors match a Profile. `Conflicted`: whether only age or name
+    /// decides between it and another Assignment. `Reconciling`: whether the controllers have yet to
+    /// look at it. `Stalled`, if true: it is invalid, and stays so until somebody changes it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

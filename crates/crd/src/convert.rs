@@ -13,7 +13,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use uuid::Uuid;
 
-use crate::assignment::LabelRequirement;
+use crate::assignment::{LabelRequirement, NAMES_NO_MACHINE};
 use crate::field::FieldPath;
 use crate::labels::{is_dns_name, key_error, value_error};
 use crate::{Assignment, DEFAULT_NAMESPACE, Profile, ProfileStatus};
@@ -53,6 +53,15 @@ impl Invalid {
     }
 }
 
+/// Maximum number of entries of a map, and of label requirements. The schema of the CRDs has these
+/// limits as well; a file, and a review that no API server sent, were not checked against it.
+pub(crate) const MAX_ENTRIES: usize = 64;
+/// Maximum number of values of a label requirement.
+pub(crate) const MAX_VALUES: usize = 256;
+/// Maximum number of identities of one kind.
+pub(crate) const MAX_IDENTITIES: usize = 4096;
+/// Maximum number of labels of an object, for which Kubernetes has no limit.
+const MAX_LABELS: usize = 1024;
 /// The lowest and the highest priority.
 pub(crate) const PRIORITY_RANGE: (i32, i32) = (-1_000_000, 1_000_000);
 
@@ -60,14 +69,21 @@ pub(crate) const PRIORITY_RANGE: (i32, i32) = (-1_000_000, 1_000_000);
 pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     let key = key(&profile.metadata)?;
     let labels = labels(&profile.metadata)?;
+    let spec = |field| FieldPath::new(["spec", field]);
+    let (texts, formats) = (
+        &profile.spec.additional_config,
+        &profile.spec.config_formats,
+    );
+    check_count(texts.len(), MAX_ENTRIES, || spec("additionalConfig"))?;
+    check_count(formats.len(), MAX_ENTRIES, || spec("configFormats"))?;
     let mut configs = BTreeMap::new();
-    for (name, text) in &profile.spec.additional_config {
+    for (name, text) in texts {
         let name: ConfigName = name
             .parse()
             .map_err(|error| invalid(FieldPath::new(["spec", "additionalConfig", name]), error))?;
         configs.insert(name, text.clone());
     }
-    let formats = config_formats(&profile.spec.config_formats, &configs)?;
+    let formats = config_formats(formats, &configs)?;
     let templates = Templates::compile_with_formats(&profile.spec.ipxe, &configs, &formats)?;
     let ids = profile.status.as_ref().map(config_ids).unwrap_or_default();
     let created = created(&profile.metadata);
@@ -95,10 +111,9 @@ fn config_formats(
 pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, Invalid> {
     let key = key(&assignment.metadata)?;
     let spec = &assignment.spec;
-    check_labels(
-        &spec.profile_selectors,
-        &FieldPath::new(["spec", "profileSelectors"]),
-    )?;
+    let field = FieldPath::new(["spec", "profileSelectors"]);
+    check_count(spec.profile_selectors.len(), MAX_ENTRIES, || field.clone())?;
+    check_labels(&spec.profile_selectors, &field)?;
     if !(PRIORITY_RANGE.0..=PRIORITY_RANGE.1).contains(&spec.priority) {
         return Err(invalid(
             FieldPath::new(["spec", "priority"]),
@@ -106,6 +121,12 @@ pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, I
         ));
     }
     let selectors = &spec.subject_selectors;
+    if selectors.names_no_machine {
+        return Err(invalid(
+            FieldPath::new(["spec", "subjectSelectors"]),
+            NAMES_NO_MACHINE,
+        ));
+    }
     Ok(boot::Assignment {
         key,
         created: created(&assignment.metadata),
@@ -165,6 +186,7 @@ fn parse_each<T: Ord>(
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Sorted<T>, Invalid> {
     let field = FieldPath::new(["spec", "subjectSelectors", name]);
+    check_count(texts.len(), MAX_IDENTITIES, || field.clone())?;
     let parse_item = |(index, text): (usize, &String)| {
         parse(text).map_err(|reason| invalid(field.index(index), reason))
     };
@@ -176,6 +198,10 @@ fn label_selector(
     expressions: &[LabelRequirement],
 ) -> Result<LabelSelector, Invalid> {
     let selectors = FieldPath::new(["spec", "subjectSelectors"]);
+    check_count(labels.len(), MAX_ENTRIES, || selectors.key("matchLabels"))?;
+    check_count(expressions.len(), MAX_ENTRIES, || {
+        selectors.key("matchExpressions")
+    })?;
     for (key, value) in labels {
         let field = || selectors.key("matchLabels").key(key);
         check_subject_key(key).map_err(|reason| invalid(field(), reason))?;
@@ -208,6 +234,9 @@ pub(crate) fn convert_requirement(
     if requirement.values.iter().any(String::is_empty) {
         let reason = "machines never present an empty value; operator DoesNotExist selects machines without this label";
         return Err(("values", reason.to_owned()));
+    }
+    if requirement.values.len() > MAX_VALUES {
+        return Err(("values", too_many(requirement.values.len(), MAX_VALUES)));
     }
     let values: Sorted<Box<str>> = requirement
         .values
@@ -263,8 +292,25 @@ pub(crate) fn check_subject_key(key: &str) -> Result<(), String> {
 fn labels(metadata: &ObjectMeta) -> Result<&BTreeMap<String, String>, Invalid> {
     static NONE: BTreeMap<String, String> = BTreeMap::new();
     let labels = metadata.labels.as_ref().unwrap_or(&NONE);
-    check_labels(labels, &FieldPath::new(["metadata", "labels"]))?;
+    let field = FieldPath::new(["metadata", "labels"]);
+    check_count(labels.len(), MAX_LABELS, || field.clone())?;
+    check_labels(labels, &field)?;
     Ok(labels)
+}
+
+fn check_count(
+    count: usize,
+    most: usize,
+    field: impl FnOnce() -> FieldPath,
+) -> Result<(), Invalid> {
+    if count > most {
+        return Err(invalid(field(), too_many(count, most)));
+    }
+    Ok(())
+}
+
+fn too_many(count: usize, most: usize) -> String {
+    format!("it has {count} entries; at most {most} are allowed")
 }
 
 fn check_labels(labels: &BTreeMap<String, String>, field: &FieldPath) -> Result<(), Invalid> {

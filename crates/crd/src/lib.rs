@@ -39,7 +39,7 @@ pub use assignment::{
 pub use convert::{Invalid, config_ids, convert_assignment, convert_profile};
 pub use field::{FieldPath, PathSegment};
 pub use manifest::{definitions, manifests};
-pub use partial::{partial_assignment, partial_profile};
+pub use partial::{IDENTITY_LISTS, partial_assignment, partial_profile};
 pub use profile::{Profile, ProfileSpec, ProfileStatus};
 pub use unknown_field::deserialize;
 

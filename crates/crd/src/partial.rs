@@ -23,6 +23,8 @@ const SELECTOR_FIELDS: [&str; 5] = [
     "matchLabels",
     "matchExpressions",
 ];
+/// The fields that list identities.
+pub const IDENTITY_LISTS: [&str; 3] = ["uuids", "serialNumbers", "macAddresses"];
 const REQUIREMENT_FIELDS: [&str; 3] = ["key", "operator", "values"];
 
 /// Reads the readable part of a Profile: its labels and the ids of its configs. `None` if the
@@ -59,7 +61,7 @@ fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
     let selectors = &spec["subjectSelectors"];
     let has_only_known_fields = has_only_fields(spec, &SPEC_FIELDS)?
         && (selectors.is_null() || has_only_fields(selectors, &SELECTOR_FIELDS)?);
-    let lists_identities = ["uuids", "serialNumbers", "macAddresses"]
+    let lists_identities = IDENTITY_LISTS
         .iter()
         .any(|list| is_present(&selectors[*list]));
     let labels = requirements(selectors);
@@ -126,7 +128,7 @@ fn has_only_fields(value: &Value, names: &[&str]) -> Option<bool> {
 }
 
 fn is_present(list: &Value) -> bool {
-    !list.is_null() && list.as_array().is_none_or(|items| !items.is_empty())
+    !list.is_null()
 }
 
 fn strings(list: &Value) -> impl Iterator<Item = &str> {
@@ -216,8 +218,13 @@ mod tests {
                 "nothing",
             ),
             (
-                json!({ "subjectSelectors": { "uuids": [], "matchLabels": rack }, "priority": 7 }),
+                json!({ "subjectSelectors": { "matchLabels": rack }, "priority": 7 }),
                 "0 named, [rack=7], 7",
+            ),
+            // Machines were meant that are not there.
+            (
+                json!({ "subjectSelectors": { "uuids": [], "matchLabels": rack } }),
+                "nothing",
             ),
             (
                 json!({ "subjectSelectors": { "matchLabels": { "rack": "7", "row/a/b": "1" } } }),

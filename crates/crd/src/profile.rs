@@ -23,6 +23,12 @@ use crate::schema;
            Assignments select it by its labels. A label `assignment/ipxe-KEY` or `assignment/extrinsic-KEY` limits it to certain \
            machines: a machine that presents another value for KEY never gets it.",
     printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Whether machines can get the Profile."
+    ),
+    printcolumn(
         name = "Accepted",
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Accepted\")].status",
@@ -81,6 +87,7 @@ pub struct ProfileSpec {
 
 /// The state of a Profile as seen by the controllers.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
+#[schemars(extend("default" = schema::pending_status()))]
 #[serde(rename_all = "camelCase")]
 pub struct ProfileStatus {
     /// The generation of the spec that this status describes.
@@ -91,7 +98,9 @@ pub struct ProfileStatus {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::config_ids")]
     pub additional_config: BTreeMap<String, String>,
-    /// `Accepted`: whether the Profile can be served, and if not, why.
+    /// `Ready`: whether machines can get the Profile. `Accepted`: whether it is valid. `Resolved`:
+    /// whether the sources of its configs exist. `Reconciling`: whether the controllers have yet to
+    /// look at it. `Stalled`, if true: it is invalid, and stays so until somebody changes it.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(schema_with = "schema::conditions")]
     pub conditions: Vec<Condition>,

@@ -8,6 +8,9 @@
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
+use serde_json::{Value, json};
+
+use crate::convert::{MAX_ENTRIES, MAX_IDENTITIES, MAX_VALUES};
 
 /// A CEL rule on a map: its keys are identifiers.
 pub(crate) fn config_names_are_identifiers() -> Rule {
@@ -103,16 +106,31 @@ const MAC: &str = "^([0-9A-Fa-f]{12}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}\
     |[0-9A-Fa-f]{2}((:[0-9A-Fa-f]{2}){5}|(:[0-9A-Fa-f]{2}){7}|(:[0-9A-Fa-f]{2}){19}|(-[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){7}|(-[0-9A-Fa-f]{2}){19}))$";
 
 pub(crate) fn configs(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "maxLength": 262_144 } })
+    json_schema!({ "type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": { "type": "string", "maxLength": 262_144 } })
 }
 
 pub(crate) fn config_formats(_: &mut SchemaGenerator) -> Schema {
     let names = boot::ConfigFormat::ALL.map(boot::ConfigFormat::name);
-    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "enum": names } })
+    json_schema!({ "type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": { "type": "string", "enum": names } })
 }
 
 pub(crate) fn config_ids(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "maxProperties": 64, "additionalProperties": { "type": "string", "maxLength": 36 } })
+    json_schema!({ "type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": { "type": "string", "maxLength": 36 } })
+}
+
+/// The status that the API server shows for an object that no controller has looked at. Tools that
+/// wait for objects take one without conditions for ready (kstatus).
+pub(crate) fn pending_status() -> Value {
+    let condition = |kind: &str, status: &str| {
+        json!({
+            "type": kind,
+            "status": status,
+            "reason": "Pending",
+            "message": "waiting for a controller",
+            "lastTransitionTime": "1970-01-01T00:00:00Z",
+        })
+    };
+    json!({ "conditions": [condition("Ready", "Unknown"), condition("Reconciling", "True")] })
 }
 
 pub(crate) fn conditions(generator: &mut SchemaGenerator) -> Schema {
@@ -129,13 +147,13 @@ pub(crate) fn profile_labels(_: &mut SchemaGenerator) -> Schema {
         LABEL_VALUE,
         "is not a label value: use at most 63 letters, digits, '-', '_' and '.', starting and ending with a letter or digit",
     );
-    json_schema!({ "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": value })
+    json_schema!({ "type": "object", "maxProperties": MAX_ENTRIES, "x-kubernetes-map-type": "atomic", "additionalProperties": value })
 }
 
 /// Labels that a machine must present, with any value that it can present.
 pub(crate) fn subject_labels(_: &mut SchemaGenerator) -> Schema {
     json_schema!({
-        "type": "object", "maxProperties": 64, "x-kubernetes-map-type": "atomic", "additionalProperties": presented_value(),
+        "type": "object", "maxProperties": MAX_ENTRIES, "x-kubernetes-map-type": "atomic", "additionalProperties": presented_value(),
     })
 }
 
@@ -155,7 +173,7 @@ pub(crate) fn operator(_: &mut SchemaGenerator) -> Schema {
 }
 
 pub(crate) fn label_values(_: &mut SchemaGenerator) -> Schema {
-    atomic_list(256, &presented_value())
+    atomic_list(MAX_VALUES, &presented_value())
 }
 
 fn presented_value() -> Schema {
@@ -168,7 +186,7 @@ fn presented_value() -> Schema {
 
 pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
     atomic_list(
-        4096,
+        MAX_IDENTITIES,
         &string_matching(
             36,
             UUID,
@@ -179,7 +197,7 @@ pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
     atomic_list(
-        4096,
+        MAX_IDENTITIES,
         &string_matching(
             256,
             NOT_BLANK,
@@ -190,7 +208,7 @@ pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
 
 pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {
     atomic_list(
-        4096,
+        MAX_IDENTITIES,
         &string_matching(
             59,
             MAC,

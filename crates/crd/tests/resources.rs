@@ -142,3 +142,105 @@ fn an_empty_spec_matches_every_machine_in_namespace_default() {
     assert!(!assignment.subjects.names_identities() && assignment.subjects.labels.is_empty());
     assert_eq!(assignment.key.to_string(), "default/x");
 }
+
+/// Converts an object with this many entries in one field.
+type Convert<'a> = &'a dyn Fn(usize) -> Result<(), crd::Invalid>;
+
+#[test]
+fn an_object_that_no_api_server_has_checked_has_few_entries() {
+    let entries = |count: usize, entry: &str| -> String {
+        let entry = |number: usize| entry.replace('#', &number.to_string());
+        (0..count).map(entry).collect::<Vec<_>>().join(", ")
+    };
+    let spec = |spec: String| assignment(&with_spec(&spec)).map(drop);
+    let configs = |count: usize| {
+        let configs = entries(count, "c#: x");
+        profile(&with_spec(&format!(
+            "{{ipxe: '#!ipxe', additionalConfig: {{{configs}}}}}"
+        )))
+        .map(drop)
+    };
+    let labels = |count: usize| {
+        let labels = entries(count, "l#: x");
+        let text = with_spec("{ipxe: '#!ipxe'}");
+        profile(&text.replace(
+            "metadata: {",
+            &format!("metadata: {{labels: {{{labels}}}, "),
+        ))
+        .map(drop)
+    };
+    let selectors =
+        |field: &str, list: String| spec(format!("{{subjectSelectors: {{{field}: {list}}}}}"));
+    let match_labels = |count| selectors("matchLabels", format!("{{{}}}", entries(count, "l#: x")));
+    let expressions = |count| {
+        let list = entries(count, "{key: l#, operator: Exists}");
+        selectors("matchExpressions", format!("[{list}]"))
+    };
+    let values = |count| {
+        let list = entries(count, "v#");
+        selectors(
+            "matchExpressions",
+            format!("[{{key: product, operator: In, values: [{list}]}}]"),
+        )
+    };
+    let serials = |count| selectors("serialNumbers", format!("[{}]", entries(count, "s#")));
+    let profiles = |count| {
+        spec(format!(
+            "{{profileSelectors: {{{}}}}}",
+            entries(count, "l#: x")
+        ))
+    };
+    let table: [(&str, usize, Convert<'_>); 7] = [
+        ("spec.additionalConfig", 64, &configs),
+        ("metadata.labels", 1024, &labels),
+        ("spec.subjectSelectors.matchLabels", 64, &match_labels),
+        ("spec.subjectSelectors.matchExpressions", 64, &expressions),
+        (
+            "spec.subjectSelectors.matchExpressions[0].values",
+            256,
+            &values,
+        ),
+        ("spec.subjectSelectors.serialNumbers", 4096, &serials),
+        ("spec.profileSelectors", 64, &profiles),
+    ];
+    for (field, most, convert) in table {
+        assert_eq!(convert(most), Ok(()), "{field}");
+        let error = convert(most + 1).expect_err(field).to_string();
+        let count = most + 1;
+        assert_eq!(
+            error,
+            format!("{field}: it has {count} entries; at most {most} are allowed")
+        );
+    }
+}
+
+#[test]
+fn an_assignment_whose_lists_of_identities_are_empty_does_not_match_every_machine() {
+    for (selectors, is_valid) in [
+        ("{}", true),
+        ("{serialNumbers: []}", false),
+        (
+            "{uuids: [], macAddresses: [], matchLabels: {product: R640}}",
+            false,
+        ),
+        ("{serialNumbers: [a], macAddresses: []}", true),
+    ] {
+        let converted = assignment(&with_spec(&format!("{{subjectSelectors: {selectors}}}")));
+        assert_eq!(converted.is_ok(), is_valid, "{selectors}: {converted:?}");
+        if let Err(error) = converted {
+            assert!(
+                error
+                    .to_string()
+                    .starts_with("spec.subjectSelectors: lists of identities are there"),
+                "{error}"
+            );
+        }
+    }
+    let object = serde_json::json!({
+        "metadata": {"name": "a"}, "spec": {"subjectSelectors": {"serialNumbers": []}},
+    });
+    assert!(matches!(
+        crd::partial_assignment(&object),
+        Some(boot::Partial::Unreadable { .. })
+    ));
+}

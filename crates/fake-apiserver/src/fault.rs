@@ -23,6 +23,8 @@ pub enum Fault {
     TruncateList(usize),
     /// Sends 410 in the stream of a watch, regardless of its revision, and ends it.
     Gone,
+    /// Answers a write with 200 and the object as it is, without storing anything.
+    Discard,
     /// Stops a watch from sending anything, including bookmarks, without closing it.
     StallWatch,
     /// Sends something in a watch that is not an event.
@@ -169,7 +171,7 @@ impl Fault {
     pub(crate) fn affects_responses(self) -> bool {
         matches!(
             self,
-            Self::Status(..) | Self::Delay(_) | Self::Hang | Self::CloseConnection
+            Self::Status(..) | Self::Delay(_) | Self::Hang | Self::CloseConnection | Self::Discard
         )
     }
 

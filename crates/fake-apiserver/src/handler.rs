@@ -28,6 +28,13 @@ pub(crate) async fn handle(
             &json!({ "major": "1", "minor": "37", "gitVersion": "v1.37.0" }),
         ));
     }
+    if let ["apis", group, version] = *segments(head.uri.path()) {
+        let is_terminating = shared.state().settings.is_terminating;
+        return Some(json_response(
+            200,
+            &resources(&format!("{group}/{version}"), is_terminating),
+        ));
+    }
     let Some(call) = Call::parse(&head.method, &head.uri, &head.headers, &body) else {
         return Some(
             ApiError::new(
@@ -64,10 +71,11 @@ pub(crate) async fn handle(
         Some(Fault::CloseConnection) => return None,
         _ => {}
     }
+    let is_discarded = matches!(fault, Some((_, Fault::Discard)));
     let response = match call.verb {
         Verb::Watch => watch::open(&shared, call),
         Verb::List => listing::list(&shared, &call).map(|list| json_response(200, &list)),
-        Verb::Get => {
+        verb if verb == Verb::Get || is_discarded => {
             let state = shared.state();
             let found = state
                 .store
@@ -78,6 +86,26 @@ pub(crate) async fn handle(
         _ => write(&shared, &call).map(|(code, object)| json_response(code, &object)),
     };
     Some(response.unwrap_or_else(|error| error.to_response(None)))
+}
+
+fn segments(path: &str) -> Vec<&str> {
+    path.trim_matches('/').split('/').collect()
+}
+
+/// The custom resources of a group, as discovery shows them.
+fn resources(group_version: &str, is_terminating: bool) -> Value {
+    let verbs: &[&str] = if is_terminating {
+        &["delete", "get", "list", "watch"]
+    } else {
+        &[
+            "create", "delete", "get", "list", "patch", "update", "watch",
+        ]
+    };
+    let resource = |plural: &str, kind: &str| json!({ "name": plural, "singularName": "", "kind": kind, "namespaced": true, "verbs": verbs });
+    json!({
+        "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
+        "resources": [resource("profiles", "Profile"), resource("assignments", "Assignment")],
+    })
 }
 
 fn write(shared: &ServerState, call: &Call) -> Result<(u16, Value), ApiError> {

@@ -63,6 +63,7 @@ struct State {
 struct Settings {
     bookmark_interval: Duration,
     supports_watch_list: bool,
+    is_terminating: bool,
 }
 
 // === impl FakeApiServer ===
@@ -177,6 +178,12 @@ impl FakeApiServer {
     pub fn set_watch_list(&self, supports_watch_list: bool) {
         self.shared.state().settings.supports_watch_list = supports_watch_list;
     }
+
+    /// Sets whether the definitions of the custom resources are being deleted, so that no objects
+    /// can be created.
+    pub fn set_terminating(&self, is_terminating: bool) {
+        self.shared.state().settings.is_terminating = is_terminating;
+    }
 }
 
 impl Drop for FakeApiServer {
@@ -205,6 +212,7 @@ impl Default for Settings {
         Self {
             bookmark_interval: Duration::from_secs(1),
             supports_watch_list: true,
+            is_terminating: false,
         }
     }
 }

@@ -2,13 +2,13 @@
 
 use std::fmt;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use net::{Handler, Listener, Source, Stage, WhenFull};
+use net::{Handler, LineLimit, Listener, Source, Stage, WhenFull};
 use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::CertificateDer;
 use tls::{MutualTls, Reloader};
@@ -37,6 +37,7 @@ pub(crate) struct Accepted(mpsc::Receiver<io::Result<Connection>>);
 struct HandshakeHandler {
     tls: Arc<Reloader<MutualTls>>,
     sender: mpsc::Sender<io::Result<Connection>>,
+    lines: Arc<LineLimit>,
 }
 
 /// A connection that is closed once its peer's certificate would no longer be accepted.
@@ -85,7 +86,11 @@ impl Accepted {
             // tonic drains the connections that it received.
             drain: HANDSHAKE_TIMEOUT,
         };
-        let handler = HandshakeHandler { tls, sender };
+        let handler = HandshakeHandler {
+            tls,
+            sender,
+            lines: Arc::default(),
+        };
         tokio::spawn(async move {
             let connections = net::Connections::new("feed", limits);
             if let Err(error) = net::serve(listener, connections, handler, stop).await {
@@ -111,7 +116,7 @@ impl Handler for HandshakeHandler {
 
     fn serve(&self, stream: TcpStream, accepted: net::Connection) -> Self::Served {
         let (tls, sender) = (self.tls.clone(), self.sender.clone());
-        Box::pin(forward(stream, accepted, tls, sender))
+        Box::pin(forward(stream, accepted, tls, sender, self.lines.clone()))
     }
 
     fn refused(&self, _: SocketAddr) {
@@ -127,6 +132,7 @@ async fn forward(
     accepted: net::Connection,
     tls: Arc<Reloader<MutualTls>>,
     connections: mpsc::Sender<io::Result<Connection>>,
+    lines: Arc<LineLimit>,
 ) {
     let peer = accepted.peer();
     let stream = CountedStream::new(stream, Counter::default());
@@ -134,7 +140,9 @@ async fn forward(
         Ok(stream) => stream,
         Err(error) => {
             let reason = tls::handshake_reason(&error);
-            info!(%peer, %error, reason, "follower handshake failed");
+            if lines.allows_or_reports(peer.ip(), "failed handshakes of followers") {
+                info!(%peer, %error, reason, "follower handshake failed");
+            }
             return;
         }
     };
@@ -260,6 +268,11 @@ impl Connected for Connection {
 // === impl PeerInfo ===
 
 impl PeerInfo {
+    /// The address of the peer.
+    pub(crate) fn address(&self) -> IpAddr {
+        self.address.ip()
+    }
+
     /// A peer that presented this certificate, in DER.
     pub(crate) fn new(address: SocketAddr, certificate: &[u8]) -> Self {
         Self {

@@ -252,7 +252,9 @@ impl Check {
         Json::Object(object)
     }
 
-    /// Checks a field of an object. A field without a value counts as absent, as in an API server.
+    /// Checks a field of an object. A field without a value counts as absent, as in an API server,
+    /// apart from lists of identities: an Assignment whose list has become empty would match every
+    /// machine.
     fn field(
         &mut self,
         entry: &Entry<'_>,
@@ -270,6 +272,9 @@ impl Check {
             );
             return None;
         };
+        if entry.node.is_null() && crd::IDENTITY_LISTS.contains(&&*entry.key) {
+            return Some(Json::Array(Vec::new()));
+        }
         if entry.node.is_null() || schema["type"].is_null() {
             return None;
         }

@@ -114,17 +114,22 @@ fn assignment(assignment: &Assignment) -> Value {
         .iter()
         .map(expression)
         .collect();
+    let mut selectors = json!({
+        "uuids": subjects.uuids.to_vec(),
+        "serialNumbers": subjects.serials.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
+        "macAddresses": subjects.macs.iter().map(ToString::to_string).collect::<Vec<_>>(),
+        "matchExpressions": expressions,
+    });
+    // Lists of identities that are all empty would be invalid.
+    if let Some(lists) = selectors.as_object_mut() {
+        lists.retain(|_, list| list.as_array().is_none_or(|items| !items.is_empty()));
+    }
     json!({
         "apiVersion": crd::API_VERSION,
         "kind": "Assignment",
         "metadata": metadata(&assignment.key, assignment.created, &assignment.labels),
         "spec": {
-            "subjectSelectors": {
-                "uuids": subjects.uuids.to_vec(),
-                "serialNumbers": subjects.serials.iter().map(AsRef::as_ref).collect::<Vec<&str>>(),
-                "macAddresses": subjects.macs.iter().map(ToString::to_string).collect::<Vec<_>>(),
-                "matchExpressions": expressions,
-            },
+            "subjectSelectors": selectors,
             "profileSelectors": map(&assignment.profiles),
             "priority": assignment.priority,
         },

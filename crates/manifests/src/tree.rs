@@ -20,6 +20,8 @@ const MAX_DEPTH: usize = 64;
 const MAX_NODES: usize = 8_000_000;
 /// Maximum number of values that a file may repeat by aliases, which defuses YAML bombs.
 const MAX_REPEATED: usize = 100_000;
+/// Maximum number of bytes of text that a file may repeat by aliases.
+const MAX_REPEATED_BYTES: usize = 16 * 1024 * 1024;
 
 /// A value and its start.
 #[derive(Clone, Debug)]
@@ -53,9 +55,23 @@ pub(super) struct Entry<'t> {
 pub(super) struct Documents<'t> {
     parser: Parser<'t, granit_parser::StrInput<'t>>,
     above: usize,
-    anchors: HashMap<usize, (Node<'t>, usize)>,
+    anchors: HashMap<usize, Anchored<'t>>,
     nodes: usize,
-    repeated: usize,
+    repeated: Size,
+}
+
+/// A value that aliases may repeat.
+struct Anchored<'t> {
+    node: Node<'t>,
+    size: Size,
+}
+
+/// The size of a value with all that is in it.
+#[derive(Clone, Copy, Default)]
+struct Size {
+    nodes: usize,
+    /// Of all texts.
+    bytes: usize,
 }
 
 // === impl Documents ===
@@ -69,7 +85,7 @@ impl<'t> Documents<'t> {
             above,
             anchors: HashMap::new(),
             nodes: 0,
-            repeated: 0,
+            repeated: Size::default(),
         }
     }
 
@@ -148,44 +164,47 @@ impl<'t> Documents<'t> {
         };
         let node = Node { spot, value };
         if anchor != 0 {
-            let size = self.nodes - before + 1;
+            let size = Size {
+                nodes: self.nodes - before + 1,
+                bytes: node.text_bytes(),
+            };
             self.spend(size, spot)?;
-            self.anchors.insert(anchor, (node.clone(), size));
+            let node = node.clone();
+            self.anchors.insert(anchor, Anchored { node, size });
         }
         Ok(node)
     }
 
     /// Returns the value of an alias, at the position of the alias.
     fn repeat(&mut self, anchor: usize, spot: Spot) -> Result<Node<'t>, Fault> {
-        let size = match self.anchors.get(&anchor) {
-            Some((_, size)) => *size,
-            None => {
-                return Err(Fault::file(
-                    Some(spot),
-                    "this alias refers to a value that contains it",
-                ));
-            }
+        let Some(size) = self.anchors.get(&anchor).map(|anchored| anchored.size) else {
+            return Err(Fault::file(
+                Some(spot),
+                "this alias refers to a value that contains it",
+            ));
         };
         self.spend(size, spot)?;
-        self.nodes += size;
-        let (node, _) = &self.anchors[&anchor];
+        self.nodes += size.nodes;
         Ok(Node {
             spot,
-            value: node.value.clone(),
+            value: self.anchors[&anchor].node.value.clone(),
         })
     }
 
-    fn spend(&mut self, size: usize, spot: Spot) -> Result<(), Fault> {
-        self.repeated += size;
-        if self.repeated > MAX_REPEATED {
-            return Err(Fault::file(
-                Some(spot),
-                format!(
-                    "aliases repeat more than {MAX_REPEATED} values; write them out in several files"
-                ),
-            ));
-        }
-        Ok(())
+    fn spend(&mut self, size: Size, spot: Spot) -> Result<(), Fault> {
+        self.repeated.nodes += size.nodes;
+        self.repeated.bytes += size.bytes;
+        let too_much = if self.repeated.nodes > MAX_REPEATED {
+            format!("{MAX_REPEATED} values")
+        } else if self.repeated.bytes > MAX_REPEATED_BYTES {
+            format!("{MAX_REPEATED_BYTES} bytes (16 MiB)")
+        } else {
+            return Ok(());
+        };
+        Err(Fault::file(
+            Some(spot),
+            format!("aliases repeat more than {too_much}; write them out in several files"),
+        ))
     }
 
     fn list(&mut self, depth: usize) -> Result<Value<'t>, Fault> {
@@ -309,6 +328,18 @@ fn spot_of(span: &Span, above: usize) -> Spot {
 // === impl Node ===
 
 impl<'t> Node<'t> {
+    /// Returns the number of bytes of all texts in this value.
+    fn text_bytes(&self) -> usize {
+        match &self.value {
+            Value::Plain(text) | Value::Text { text, .. } => text.len(),
+            Value::List(items) => items.iter().map(Self::text_bytes).sum(),
+            Value::Map(entries) => {
+                let bytes = |entry: &Entry<'_>| entry.key.len() + entry.node.text_bytes();
+                entries.iter().map(bytes).sum()
+            }
+        }
+    }
+
     /// Returns the value of a map's entry.
     pub(super) fn get(&self, key: &str) -> Option<&Node<'t>> {
         self.entry(key).map(|entry| &entry.node)

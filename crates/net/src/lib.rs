@@ -80,6 +80,7 @@ mod permits;
 mod plain_text;
 mod request_id;
 mod serve;
+mod turns;
 mod write_timeout;
 
 pub use connections::{Busy, Connection, Connections, Limits, NoRoom, Reserved, Stage, WhenFull};
@@ -93,4 +94,5 @@ pub use places::Source;
 pub use plain_text::{PlainText, TEXT, response};
 pub use request_id::{RequestId, RequestIds};
 pub use serve::{Handler, serve};
+pub use turns::{Turn, Turns};
 pub use write_timeout::WriteTimeout;

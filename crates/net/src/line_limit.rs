@@ -7,6 +7,7 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use places::Source;
+use tracing::warn;
 
 /// Lines per second and at once, of all clients.
 const TOTAL: Rate = Rate {
@@ -80,6 +81,19 @@ impl LineLimit {
     /// Whether to log a line about this client. Counts the line if not.
     pub fn allows(&self, peer: IpAddr) -> bool {
         self.allows_at(peer, Instant::now())
+    }
+
+    /// Whether to log a line about this client. Counts the line if not, and now and then logs how
+    /// many such lines were left out. `what` says what they are about.
+    pub fn allows_or_reports(&self, peer: IpAddr, what: &str) -> bool {
+        if let Some(LeftOut { lines, over }) = self.report() {
+            warn!(
+                lines,
+                seconds = over.as_secs(),
+                "more {what} than are logged"
+            );
+        }
+        self.allows(peer)
     }
 
     /// Returns how many lines were left out since the last report, if a report is due.

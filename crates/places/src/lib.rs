@@ -8,7 +8,7 @@
 //! 1. One that has proved nothing for longer than it may ([`Standing::Overdue`]), the oldest.
 //! 2. One that has proved nothing yet, if its prefix holds more than the newcomer's.
 //! 3. One that has proved itself and does not use its place, the one that has waited longest.
-//! 4. One that makes progress, the slowest, if its prefix (address) holds more than its share and
+//! 4. One that has proved itself, the slowest, if its prefix (address) holds more than its share and
 //!    that of the newcomer less than half of its share.
 //! 5. None: the newcomer is refused.
 //!
@@ -52,9 +52,12 @@ use queues::Queues;
 
 pub use source::Source;
 
-/// A prefix or address that holds less than this part of all places never counts as large, even if
-/// it holds most.
+/// A prefix or address that holds less than this part of all places does not count as large, even
+/// if it holds most, unless it holds [many times](MANY_TIMES) what the newcomer's does.
 const LARGE_PART: usize = 16;
+/// A prefix or address that holds at least so many times the places that the newcomer's will hold
+/// counts as large: many small ones together may hold all places.
+const MANY_TIMES: usize = 8;
 /// A holder that waits for less than this may be between two requests. Only a newcomer that holds
 /// less displaces it.
 const SHORT_WAIT: Duration = Duration::from_secs(5);
@@ -258,7 +261,8 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             .map(flat);
         let waiting = self.queues.sample(is_held, &mut standing).map(flat);
         // A smaller group may be machines that boot together.
-        let is_unfair = held > own + 1 && held * LARGE_PART >= self.capacity;
+        let is_large = held * LARGE_PART >= self.capacity || held >= MANY_TIMES * (own + 1);
+        let is_unfair = held > own + 1 && is_large;
         // The rank of a standing; see the crate's documentation. Holders of the largest address
         // come first.
         let order = |standing: Standing, is_of_largest: bool| match standing {
@@ -266,8 +270,8 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             Standing::Overdue => Some(1),
             Standing::Unproven => (is_of_largest && is_unfair).then_some(2),
             Standing::Waiting(_) if is_of_largest && is_unfair => Some(3),
-            Standing::Waiting(time) => (time >= SHORT_WAIT).then_some(4),
-            Standing::Progressing(_) => {
+            Standing::Waiting(time) if time >= SHORT_WAIT => Some(4),
+            Standing::Waiting(_) | Standing::Progressing(_) => {
                 (is_of_largest && held > share && own < share.div_ceil(2)).then_some(5)
             }
         };

@@ -81,6 +81,52 @@ fn silent_strangers_of_many_prefixes_give_way_before_a_crowd_of_one_that_boots()
 }
 
 #[test]
+fn silent_strangers_of_many_prefixes_that_hold_little_each_give_way_to_one_that_holds_less() {
+    let many: Vec<String> = (0..64).map(|net| format!("10.1.{net}.1")).collect();
+    let holders: Vec<_> = many.iter().map(|address| (address.as_str(), 20)).collect();
+    let mut places = full(&holders);
+    let newcomer = source("203.0.113.1");
+    for standing in [
+        Standing::Unproven,
+        Standing::Waiting(Duration::from_millis(900)),
+    ] {
+        let (yields, id) = places.yielding(newcomer, |_| standing).expect("one yields");
+        assert!(places.remove(yields, id));
+        places.insert(newcomer, 2_000 + id);
+    }
+    // Machines that boot together take turns with a part of their number.
+    let machines: Vec<String> = (0..64).map(|net| format!("10.1.{net}.1")).collect();
+    let holders: Vec<_> = machines
+        .iter()
+        .map(|address| (address.as_str(), 7))
+        .collect();
+    let mut places = full(&holders);
+    assert_eq!(
+        yielding(&mut places, "203.0.113.1", |_| Standing::Unproven),
+        None
+    );
+}
+
+#[test]
+fn prefixes_that_hold_little_more_than_their_share_and_ask_often_give_way() {
+    let many: Vec<String> = (0..19).map(|net| format!("10.1.{net}.1")).collect();
+    let holders: Vec<_> = many.iter().map(|address| (address.as_str(), 7)).collect();
+    let mut places = full(&holders);
+    for standing in [Standing::Waiting(Duration::from_secs(1)), FAST] {
+        let mut held = 0;
+        while let Some((source, id)) = places.yielding(source("203.0.113.1"), |_| standing) {
+            assert!(places.remove(source, id));
+            held += 1;
+            places.insert(
+                "203.0.113.1".parse::<IpAddr>().map(Source::from).unwrap(),
+                1_000 + held,
+            );
+        }
+        assert!(held >= 3 || standing == FAST, "{held}");
+    }
+}
+
+#[test]
 fn one_that_waits_gives_way_before_one_that_makes_progress() {
     let mut places = full(&[("192.0.2.1", 5), ("198.51.100.1", 5)]);
     let standing = |id: &u64| if *id == 7 { IDLE } else { FAST };

@@ -403,7 +403,7 @@ impl<'c> Search<'c> {
         };
         let mut findings: Vec<_> = self.found.into_iter().map(one).collect();
         if self.is_truncated && findings.is_empty() {
-            let message = "too many machines to check the effect on each of them; those that were checked boot as before";
+            let message = "too many machines to check the effect on each of them; nothing changes for those that were checked";
             findings.push(
                 Finding::new(&rule::INCOMPLETE_CHECK, name, field.clone(), message)
                     .help("run `shaper diff`, which has no time limit"),

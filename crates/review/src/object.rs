@@ -122,10 +122,10 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     check_placeholders(&name, &spec.subject_selectors, &mut findings);
     for (key, value) in &spec.subject_selectors.match_labels {
         let field = selectors.key("matchLabels").key(key);
+        let before = findings.len();
         check_subject_key(&name, field.clone(), key, &mut findings);
-        findings
+        findings[before..]
             .iter_mut()
-            .filter(|finding| finding.field == field)
             .for_each(|finding| finding.is_key = true);
         check_architecture(&name, field, key, value, &mut findings);
     }

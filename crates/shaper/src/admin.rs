@@ -22,7 +22,9 @@ use hyper::server::conn::http1;
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use manifests::listing::Listing;
-use net::{Connection, Connections, Limits, PlainText, Stage, WhenFull, WriteTimeout};
+use net::{
+    Connection, Connections, Limits, PlainText, Source, Stage, Turns, WhenFull, WriteTimeout,
+};
 use prometheus_client::encoding::text::encode;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -112,6 +114,7 @@ struct Admin {
     state: AdminState,
     access: Access,
     memory: AnswerMemory,
+    turns: Turns,
 }
 
 impl Part for Mutex<Vec<String>> {
@@ -143,6 +146,8 @@ impl Admin {
             state,
             access,
             memory: AnswerMemory::default(),
+            // One processor is left for probes.
+            turns: Turns::new(1),
         }
     }
 
@@ -333,11 +338,12 @@ async fn serve_stream<S>(admin: Arc<Admin>, stream: S, client: Client, connectio
 where
     S: AsyncRead + AsyncWrite + Send + Unpin,
 {
+    let source = Source::from(connection.peer().ip());
     let service = service_fn(|request| {
         connection.reached(Stage::HeadRead);
         let (admin, busy) = (admin.clone(), connection.busy());
         async move {
-            let reply = answer_request(admin, request, client).await;
+            let reply = answer_request(admin, request, client, source).await;
             drop(busy);
             reply
         }
@@ -355,20 +361,27 @@ where
     }
 }
 
-/// Answers a request. Sorting all objects takes a while, so `/catalog` begins on a blocking thread.
+/// Answers a request. What takes a while is answered on a blocking thread, and networks take turns
+/// at it, so that probes are answered meanwhile.
 async fn answer_request(
     admin: Arc<Admin>,
     request: Request<Incoming>,
     client: Client,
+    source: Source,
 ) -> Result<Reply, Infallible> {
-    if request.uri().path() != "/catalog" {
+    let path = request.uri().path();
+    if path != "/catalog" && !path.starts_with("/explain") {
         return Ok(admin.answer(&request, client));
     }
-    let answer = tokio::task::spawn_blocking(move || admin.answer(&request, client)).await;
-    Ok(answer.unwrap_or_else(|_| {
+    let turn = admin.turns.take(source).await;
+    let answer = tokio::task::spawn_blocking(move || {
+        let _turn = turn;
+        admin.answer(&request, client)
+    });
+    Ok(answer.await.unwrap_or_else(|_| {
         text(
             StatusCode::INTERNAL_SERVER_ERROR,
-            "can't list the objects\n",
+            "can't answer this request\n",
         )
     }))
 }

@@ -14,7 +14,7 @@ pub(crate) use reader::{Reader, wire_block_number};
 /// Largest file that is read into memory once for all running transfers. Boot programs are rarely
 /// larger.
 const MAX_SHARED_FILE: u64 = 4 * 1024 * 1024;
-/// Longest text that is converted to netascii. Each transfer has its own copy.
+/// Longest text that is converted to netascii.
 const MAX_TEXT: u64 = 64 * 1024;
 /// Memory for files that transfers share, in total.
 const SHARED_BYTES: usize = 64 * 1024 * 1024;
@@ -38,6 +38,8 @@ pub struct OpenFile {
     fingerprint: Fingerprint,
     /// The whole file, while a transfer that uses it runs.
     shared_file: Mutex<Weak<SharedFile>>,
+    /// The file as netascii, while a transfer that uses it runs.
+    netascii: Mutex<Netascii>,
     /// The chunks that transfers are sending.
     chunk_cache: Mutex<ChunkCache>,
 }
@@ -45,6 +47,15 @@ pub struct OpenFile {
 /// A file's content in memory.
 #[derive(Debug)]
 struct SharedFile(Vec<u8>);
+
+/// What is known of a file's text in netascii.
+#[derive(Debug, Default)]
+enum Netascii {
+    #[default]
+    Unknown,
+    NoText,
+    Text(Weak<[u8]>),
+}
 
 /// Identifies one version of a file: if it is unchanged, so is the file.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,42 +87,57 @@ impl Content {
         if self.size() > MAX_TEXT {
             return Ok(None);
         }
-        let from_file;
-        let bytes: &[u8] = match self {
-            Self::Bytes(bytes) => bytes,
-            Self::File(file) => {
-                let size = usize::try_from(self.size()).expect("a text fits into memory");
-                let mut bytes = vec![0; size];
-                file.read(&mut bytes, 0)?;
-                from_file = bytes;
-                &from_file
-            }
-        };
-        if bytes.contains(&0) {
-            return Ok(None);
+        match self {
+            Self::Bytes(bytes) => Ok(netascii(bytes).map(Self::Bytes)),
+            Self::File(file) => Ok(file.to_netascii()?.map(Self::Bytes)),
         }
-        let mut text = Vec::with_capacity(bytes.len() + bytes.len() / 16);
-        let mut last = 0;
-        for &byte in bytes {
-            match byte {
-                b'\n' if last == b'\r' => {
-                    // Already CR LF: the CR was written as such.
-                    text.pop();
-                    text.push(b'\n');
-                }
-                b'\n' => text.extend(b"\r\n"),
-                b'\r' => text.extend(b"\r\0"),
-                _ => text.push(byte),
-            }
-            last = byte;
-        }
-        Ok(Some(Self::Bytes(text.into())))
     }
+}
+
+fn netascii(bytes: &[u8]) -> Option<Arc<[u8]>> {
+    if bytes.contains(&0) {
+        return None;
+    }
+    let mut text = Vec::with_capacity(bytes.len() + bytes.len() / 16);
+    let mut last = 0;
+    for &byte in bytes {
+        match byte {
+            b'\n' if last == b'\r' => {
+                // Already CR LF: the CR was written as such.
+                text.pop();
+                text.push(b'\n');
+            }
+            b'\n' => text.extend(b"\r\n"),
+            b'\r' => text.extend(b"\r\0"),
+            _ => text.push(byte),
+        }
+        last = byte;
+    }
+    Some(text.into())
 }
 
 // === impl OpenFile ===
 
 impl OpenFile {
+    /// Returns the file as netascii. Transfers that run at the same time share the text: anybody can
+    /// ask for one, at no cost.
+    fn to_netascii(&self) -> io::Result<Option<Arc<[u8]>>> {
+        let mut known = self.netascii.lock().unwrap_or_else(PoisonError::into_inner);
+        match &*known {
+            Netascii::NoText => return Ok(None),
+            Netascii::Text(text) if let Some(text) = text.upgrade() => return Ok(Some(text)),
+            _ => {}
+        }
+        let size = usize::try_from(self.fingerprint.size).expect("a text fits into memory");
+        let mut bytes = vec![0; size];
+        self.read(&mut bytes, 0)?;
+        let text = netascii(&bytes);
+        *known = text.as_ref().map_or(Netascii::NoText, |text| {
+            Netascii::Text(Arc::downgrade(text))
+        });
+        Ok(text)
+    }
+
     /// Wraps a file as it is now.
     pub(crate) fn new(file: File) -> io::Result<Self> {
         let fingerprint = Fingerprint::of(&file.metadata()?);
@@ -119,6 +145,7 @@ impl OpenFile {
             file,
             fingerprint,
             shared_file: Mutex::default(),
+            netascii: Mutex::default(),
             chunk_cache: Mutex::default(),
         })
     }

@@ -18,6 +18,7 @@
 //!   webhook. The latter can be required to present a certificate of an authority in a separate
 //!   file.
 
+mod chain;
 mod error;
 mod material;
 mod metrics;

@@ -15,6 +15,7 @@ use rustls::{
     SignatureScheme,
 };
 
+use crate::chain::check_length;
 use crate::{Material, MaterialError};
 
 /// A name to look for in a peer's certificate: a DNS name or an IP address.
@@ -151,6 +152,7 @@ impl ClientCertVerifier for PeerVerifier {
         rest: &[CertificateDer<'_>],
         now: UnixTime,
     ) -> Result<ClientCertVerified, Error> {
+        check_length(rest)?;
         let verified = self.clients.verify_client_cert(leaf, rest, now)?;
         let leaf = ParsedCertificate::try_from(leaf)?;
         let is_allowed = self
@@ -198,6 +200,7 @@ impl ServerCertVerifier for PeerVerifier {
         ocsp: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, Error> {
+        check_length(rest)?;
         let mut refused = not_for_name();
         for name in &self.names {
             match self

@@ -7,6 +7,7 @@ use rustls::ServerConfig;
 use rustls::server::{NoServerSessionStorage, WebPkiClientVerifier};
 use rustls::sign::{CertifiedKey, SingleCertAndKey};
 
+use crate::chain::ShortChains;
 use crate::material::CLIENT_AUTHORITIES;
 use crate::{Material, MaterialError};
 
@@ -64,7 +65,7 @@ impl PublicTls {
             .expect("aws-lc-rs supports TLS 1.2 and 1.3");
         let identity = SingleCertAndKey::from(material.identity.clone());
         let mut server = builder
-            .with_client_cert_verifier(clients)
+            .with_client_cert_verifier(Arc::new(ShortChains(clients)))
             .with_cert_resolver(Arc::new(identity));
         server.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         server.session_storage = Arc::new(NoServerSessionStorage {});

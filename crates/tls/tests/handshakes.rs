@@ -398,3 +398,23 @@ fn a_peer_whose_certificate_expired_since_the_handshake_is_rejected() {
         .unwrap_err();
     assert!(error.to_string().contains("expired"), "{error}");
 }
+
+#[tokio::test]
+async fn a_chain_has_few_intermediate_certificates() {
+    let ours = Authority::new("ours");
+    let controller = end(&ours.issue("shaper-controller"), &["shaper-api"]);
+    for (count, outcome) in [
+        (6, ("ok", "ok")),
+        (7, ("peer_certificate", "refused_by_peer")),
+    ] {
+        let mut authority = ours.intermediate("1");
+        for number in 2..=count {
+            authority = authority.intermediate(&number.to_string());
+        }
+        let api = end(
+            &authority.issue("shaper-api").trusting(&[&ours]),
+            &["shaper-controller"],
+        );
+        assert_eq!(handshake(&controller, &api).await, outcome, "{count}");
+    }
+}

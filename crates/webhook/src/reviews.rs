@@ -1,17 +1,22 @@
 //! Answers one review: bytes in, bytes out.
 
+use std::net::IpAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
 use admission::{Context, Kind, Outcome, Recent, Request, Unreadable};
 use boot::{Catalog, SharedCatalog};
+use net::LineLimit;
 use tracing::{debug, info};
 
 use crate::metrics::Metrics;
 
 /// Time for one review; an API server waits for three seconds.
 const REVIEW_BUDGET: Duration = Duration::from_millis(1500);
+
+/// Maximum length of a text of a review in the log.
+const MAX_LOGGED_BYTES: usize = 253;
 
 /// Answers reviews with a catalog.
 pub struct Reviews {
@@ -22,6 +27,7 @@ pub struct Reviews {
     age: Box<dyn Fn() -> Option<Duration> + Send + Sync>,
     recent: Mutex<Recent>,
     metrics: Metrics,
+    lines: LineLimit,
 }
 
 /// The kind of webhook.
@@ -74,6 +80,7 @@ impl Reviews {
             age: Box::new(|| None),
             recent: Mutex::default(),
             metrics,
+            lines: LineLimit::default(),
         }
     }
 
@@ -102,7 +109,7 @@ impl Reviews {
         &self.catalog
     }
 
-    /// Answers a review that arrived at `started`.
+    /// Answers a review that arrived at `started` from this caller, at this address.
     ///
     /// What a verified caller is allowed to write counts as written for the next reviews. Nothing
     /// is remembered of other callers: a made-up review would change what others are told.
@@ -111,7 +118,7 @@ impl Reviews {
         hook: Hook,
         bytes: &[u8],
         started: Instant,
-        caller: Caller,
+        (caller, peer): (Caller, IpAddr),
     ) -> Result<String, Unreadable> {
         let request = Request::read(bytes)?;
         let (answer, rules) = match hook {
@@ -147,7 +154,10 @@ impl Reviews {
             .record_review(hook.name(), kind, request.operation.name(), outcome.name());
         self.metrics.record_duration(hook.name(), took);
         self.metrics.record_findings(&rules);
-        log(hook, &request, outcome, &rules, took);
+        // A made-up review must not fill the log.
+        if caller == Caller::Verified || self.lines.allows_or_reports(peer, "reviews") {
+            log(hook, &request, outcome, &rules, took);
+        }
         Ok(answer.to_json())
     }
 
@@ -166,6 +176,11 @@ impl Reviews {
         // Every call leaves it consistent, so a poisoned lock is safe to use.
         self.recent.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The start of a text for the log. Names in Kubernetes are not longer.
+fn cut(text: &str) -> &str {
+    &text[..text.floor_char_boundary(MAX_LOGGED_BYTES)]
 }
 
 /// Logs denials and warnings at info, the rest at debug. No text of an object is logged.
@@ -192,14 +207,14 @@ fn log(
                 webhook = hook.name(),
                 operation = request.operation.name(),
                 kind,
-                namespace = request.namespace,
-                name = request.name,
-                user,
+                namespace = cut(&request.namespace),
+                name = cut(&request.name),
+                user = cut(user),
                 dry_run = request.dry_run,
                 outcome = outcome.name(),
                 rules,
                 took_us,
-                review = request.uid,
+                review = cut(&request.uid),
                 "reviewed"
             )
         };

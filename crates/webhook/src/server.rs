@@ -2,7 +2,7 @@
 
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -16,12 +16,11 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use net::{
-    Connection, Connections, Counted, Handler, Listener, Permits, PlainText, Source, Stage,
-    WhenFull,
+    Connection, Connections, Counted, Handler, LineLimit, Listener, Permits, PlainText, Source,
+    Stage, Turns, WhenFull,
 };
 use tls::{PublicTls, Reloader};
 use tokio::net::TcpStream;
-use tokio::sync::Semaphore;
 use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info};
@@ -76,8 +75,9 @@ struct Shared {
     metrics: Metrics,
     limits: Limits,
     in_flight: Permits,
-    /// One permit for each core: a review is CPU work, and waiting for a core beats sharing one.
-    processors: Arc<Semaphore>,
+    /// One for each core: a review is CPU work, and waiting for a core beats sharing one.
+    processors: Turns,
+    lines: LineLimit,
     started: Instant,
 }
 
@@ -129,9 +129,8 @@ impl Server {
             tls,
             metrics,
             in_flight: Permits::new(limits.in_flight, BODY_GRACE),
-            processors: Arc::new(Semaphore::new(
-                std::thread::available_parallelism().map_or(2, std::num::NonZero::get),
-            )),
+            processors: Turns::for_each_processor(),
+            lines: LineLimit::default(),
             limits,
             started: Instant::now(),
         };
@@ -210,7 +209,13 @@ impl Shared {
         let stream = match handshake.await {
             Ok(stream) => stream,
             Err(error) => {
-                info!(%peer, %error, reason = tls::handshake_reason(&error), "TLS handshake failed");
+                let reason = tls::handshake_reason(&error);
+                if self
+                    .lines
+                    .allows_or_reports(peer.ip(), "failed TLS handshakes and requests")
+                {
+                    info!(%peer, %error, reason, "TLS handshake failed");
+                }
                 return;
             }
         };
@@ -326,7 +331,7 @@ impl Shared {
     ) -> Reply {
         let metrics = self.metrics.clone();
         let _counted = Counted::new(&metrics.in_flight);
-        match self.review(request, Source::from(peer.ip()), caller).await {
+        match self.review(request, peer.ip(), caller).await {
             Ok(json) => net::response(StatusCode::OK, "application/json", json),
             Err(refused) => {
                 metrics.record_refusal(refused.reason);
@@ -344,9 +349,10 @@ impl Shared {
     async fn review(
         self: Arc<Self>,
         request: Request<Incoming>,
-        source: Source,
+        peer: IpAddr,
         caller: Caller,
     ) -> Result<String, Refused> {
+        let source = Source::from(peer);
         let hook = self.check_head(&request)?;
         let overloaded = || {
             Refused::new(
@@ -382,7 +388,7 @@ impl Shared {
         permit.proved();
         let started = Instant::now();
         let processor = tokio::select! {
-            processor = self.processors.clone().acquire_owned() => processor.map_err(|_| overloaded())?,
+            processor = self.processors.take(source) => processor,
             () = permit.revoked() => return Err(overloaded()),
         };
         let reviews = self.reviews.clone();
@@ -390,12 +396,17 @@ impl Shared {
         // on when its client has gone.
         let answered = tokio::task::spawn_blocking(move || {
             let _counted = (permit, processor);
-            reviews.answer(hook, &body, started, caller)
+            reviews.answer(hook, &body, started, (caller, peer))
         });
         match answered.await {
             Ok(Ok(json)) => Ok(json),
             Ok(Err(error)) => {
-                info!(webhook = hook.name(), %error, "rejected a request that is not an AdmissionReview");
+                if self
+                    .lines
+                    .allows_or_reports(peer, "failed TLS handshakes and requests")
+                {
+                    info!(webhook = hook.name(), %peer, %error, "rejected a request that is not an AdmissionReview");
+                }
                 Err(Refused::new(
                     StatusCode::BAD_REQUEST,
                     "malformed",

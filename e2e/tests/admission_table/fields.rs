@@ -159,6 +159,13 @@ pub(crate) fn of_fields() -> Vec<Case> {
             "spec.subjectSelectors.matchExpressions: Too many: 65: must have at most 64 items",
         ),
         case(
+            "spec.subjectSelectors",
+            assignment(json!({ "subjectSelectors": { "serialNumbers": [] } })),
+            &[
+                "The Assignment \"a\" is invalid: spec.subjectSelectors: Invalid value: lists of identities are there, but all of them are empty; add an identity, or remove the lists so that the labels decide (without labels, every machine matches)",
+            ],
+        ),
+        case(
             "spec.subjectSelectors.matchExpressions[]",
             assignment(
                 json!({ "subjectSelectors": { "matchExpressions": [{ "key": "a", "operator": "In" }] } }),

@@ -36,7 +36,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
                 json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": "#cloud-config\nhostname: {{ subject.hostname }}\n" } }),
             ),
             &[
-                "Warning: Profile p: spec.additionalConfig.a: line 2 of the text: the label \"hostname\" reaches the config as the machine presents it: a value that is not plain text in YAML is a 400 (write {{ subject.hostname | toyaml }}, without quotation marks around it, or extrinsic.hostname if it is an operator's label)",
+                "Warning: Profile p: spec.additionalConfig.a: line 2 of the text: the label \"hostname\" reaches the config as the machine presents it: a value that is not plain text in YAML is a 400 (write {{ subject.hostname | toyaml }}, as a whole value, without quotation marks around it, or extrinsic.hostname if it is an operator's label)",
             ],
         ),
         case(
@@ -181,7 +181,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "incomplete-check",
             run("label profile rack tier=gold"),
             &[
-                "Warning: Profile rack: metadata.labels: too many machines to check the effect on each of them; those that were checked boot as before (run `shaper diff`, which has no time limit)",
+                "Warning: Profile rack: metadata.labels: too many machines to check the effect on each of them; nothing changes for those that were checked (run `shaper diff`, which has no time limit)",
             ],
         ),
         case(

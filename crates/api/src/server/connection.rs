@@ -30,6 +30,8 @@ use super::{Peer, ServerContext};
 #[derive(Default)]
 pub(super) struct ConnectionState {
     response_in_flight: ResponseInFlight,
+    /// Whether bytes have arrived since the last request.
+    has_read: Arc<AtomicBool>,
     /// Whether a request was answered on this connection.
     has_answered: AtomicBool,
     /// Notified at the first answer.
@@ -42,6 +44,9 @@ pub(super) struct ConnectionState {
 
 /// Room for the longest head that gets our own error response. Hyper rejects longer ones.
 const HEAD_BUFFER_BYTES: usize = 32 * 1024;
+/// With this many open connections, networks take turns at answers. Fewer can't delay a request much,
+/// and a turn costs time.
+const MIN_CONNECTIONS_FOR_TURNS: i64 = 256;
 /// How long a client that has just connected may take to send its first request once the server
 /// stops.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
@@ -82,9 +87,22 @@ impl ServerContext {
         let state = ConnectionState::default();
         let service = service_fn(|request| {
             accepted.reached(Stage::HeadRead);
-            std::future::ready(Ok::<_, Infallible>(
-                self.respond(&request, &peer, accepted, &state, &stop),
-            ))
+            let is_pipelined = !state.has_read.swap(false, Ordering::Relaxed);
+            let (context, peer, state, stop) = (&self, &peer, &state, &stop);
+            async move {
+                // Else the runtime would answer in the order in which requests arrived, and one client
+                // with many connections would delay all others.
+                let _turn = if context.metrics.connections.get() >= MIN_CONNECTIONS_FOR_TURNS {
+                    Some(peer.turns.take(peer.source).await)
+                } else if is_pipelined {
+                    // Others are served between two requests that arrived together.
+                    tokio::task::yield_now().await;
+                    None
+                } else {
+                    None
+                };
+                Ok::<_, Infallible>(context.respond(&request, peer, accepted, state, stop))
+            }
         });
         let rewrite = |status| self.reject(status, &peer, &state);
         let stream = ErrorRewriter::new(
@@ -94,6 +112,7 @@ impl ServerContext {
                 self.limits.answer,
             ),
             state.response_in_flight.clone(),
+            state.has_read.clone(),
             rewrite,
         );
         let mut connection = http1::Builder::new()

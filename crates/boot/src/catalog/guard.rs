@@ -96,6 +96,11 @@ impl Guard {
         Self { limits, hold: None }
     }
 
+    /// Returns what counts as a mass deletion.
+    pub fn limits(&self) -> &Limits {
+        &self.limits
+    }
+
     /// Judges a complete listing. `known` counts the objects that are served, including those of a
     /// previous hold; `lost` names those that the listing lacks.
     pub fn judge(
@@ -134,6 +139,18 @@ impl Guard {
         }
         self.hold = Some(hold);
         Verdict::Hold
+    }
+
+    /// Holds objects whose deletion is not believed for another reason than a listing. `known` is the
+    /// number of objects before it.
+    pub fn hold(&mut self, lost: BTreeSet<ObjectRef>, known: usize, now: Instant) {
+        let hold = self.hold.get_or_insert_with(|| Hold {
+            lost: BTreeSet::new(),
+            known,
+            since: now,
+            listings: 1,
+        });
+        hold.lost.extend(lost);
     }
 
     /// Ends the hold because an operator confirmed the deletion. Returns the objects to delete.

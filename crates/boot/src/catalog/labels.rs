@@ -8,8 +8,8 @@
 //! Assignments. Each shape is registered under one of its keys, so that shapes with keys that the
 //! subject lacks are mostly skipped.
 //!
-//! Requirements that can't be hashed (`NotIn`, and `In` with very many values) are checked on each
-//! Assignment of the bucket, in order.
+//! Requirements that can't be hashed (`NotIn`, and further `In` with many values) are checked on
+//! each Assignment of the bucket, in order.
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -21,8 +21,8 @@ use crate::subject::Subject;
 use super::bucket::{self, Bucket};
 use super::index::Index;
 
-/// Maximum number of value tuples under which one Assignment is indexed. Beyond that, its longest
-/// lists are checked one by one.
+/// Maximum number of value tuples under which one Assignment is indexed, unless it has a single list
+/// that is longer. Beyond that, lists of values are checked on the Assignment itself.
 const MAX_TUPLES: usize = 64;
 
 #[derive(Clone)]
@@ -291,7 +291,8 @@ fn classify(selector: &LabelSelector) -> (Arc<Shape>, Vec<Arc<str>>) {
         match &requirement.operator {
             // A second list for the same key is checked on the Assignment itself.
             Operator::In(values)
-                if tuples.len() * values.len() <= MAX_TUPLES
+                if (tuples.len() * values.len() <= MAX_TUPLES.max(tuples.len())
+                    || shape.valued.is_empty())
                     && shape.valued.last() != Some(&key) =>
             {
                 shape.valued.push(key);
@@ -318,4 +319,35 @@ fn append(tuple: &mut String, value: &str) {
     tuple.push_str(&value.len().to_string());
     tuple.push(':');
     tuple.push_str(value);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn tuples(lists: &[(&str, usize)]) -> (usize, Vec<String>) {
+        let requirement = |(key, count): &(&str, usize)| Requirement {
+            key: (*key).into(),
+            operator: Operator::In((0..*count).map(|at| at.to_string().into()).collect()),
+        };
+        let requirements: Vec<_> = lists.iter().map(requirement).collect();
+        let selector = LabelSelector::new(&std::collections::BTreeMap::new(), requirements);
+        let (shape, tuples) = classify(&selector);
+        let valued = shape.valued.iter().map(ToString::to_string);
+        (tuples.len(), valued.collect())
+    }
+
+    #[test]
+    fn at_least_one_list_of_values_is_indexed() {
+        for (lists, count, keys) in [
+            (&[("a", 256)][..], 256, &["a"][..]),
+            (&[("a", 256), ("b", 1)], 256, &["a", "b"]),
+            (&[("a", 256), ("b", 2)], 256, &["a"]),
+            (&[("a", 1), ("b", 65)], 1, &["a"]),
+            (&[("a", 8), ("b", 8)], 64, &["a", "b"]),
+        ] {
+            let keys: Vec<_> = keys.iter().map(ToString::to_string).collect();
+            assert_eq!(tuples(lists), (count, keys), "{lists:?}");
+        }
+    }
 }

@@ -4,6 +4,7 @@
 //! operator's templates.
 
 use std::fmt;
+use std::net::IpAddr;
 
 use crate::bytes;
 use crate::config_format::{ConfigFormat, Syntax};
@@ -69,11 +70,11 @@ impl fmt::Display for Unsafe {
             );
         }
         let (label, filter) = (access("subject", label), syntax.filter());
+        let place = syntax.filter_place();
         write!(
             f,
-            "write {{{{ {label} | {filter} }}}} in the template, without quotation marks around it"
-        )?;
-        Ok(())
+            "write {{{{ {label} | {filter} }}}} in the template, {place}"
+        )
     }
 }
 
@@ -159,18 +160,18 @@ fn control_characters(value: &str) -> Option<&'static str> {
 /// item, nor end with `:`, which would be a key. For a value that the template takes apart, see
 /// [`altered_reason`].
 fn config_reason(value: &str, syntax: Syntax, reach: Reach) -> Option<&'static str> {
-    let is_shell = matches!(
-        syntax,
-        Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) | Syntax::Unknown
-    );
+    let divides_words = syntax.divides_words();
     // Fast path: nearly all values.
     let is_usual = |byte: u8| byte.is_ascii_alphanumeric() || byte == b'.';
     if bytes::all(value.as_bytes(), is_usual) && !value.starts_with('.') {
         return None;
     }
-    let is_plain = if is_shell {
+    let is_plain = if divides_words {
         is_plain_word(value, |c| {
-            c.is_ascii_alphanumeric() || "_.:/@+-".contains(c)
+            // A `/` could end a pattern of sed.
+            let may_be_path =
+                syntax != Syntax::Known(ConfigFormat::Shell) || value.starts_with("/dev/");
+            c.is_ascii_alphanumeric() || "_.:@+-".contains(c) || c == '/' && may_be_path
         })
     } else {
         value
@@ -178,7 +179,7 @@ fn config_reason(value: &str, syntax: Syntax, reach: Reach) -> Option<&'static s
             .all(|word| is_plain_word(word, |c| c.is_alphanumeric() || "_.:/@+-=".contains(c)))
     };
     if is_plain {
-        return altered_reason(value, reach, is_shell);
+        return altered_reason(value, reach, divides_words);
     }
     Some(control_characters(value).unwrap_or(match syntax {
         Syntax::Known(ConfigFormat::Yaml) => "is not plain text in YAML",
@@ -238,11 +239,14 @@ fn altered_reason(value: &str, reach: Reach, may_be_option: bool) -> Option<&'st
     (reach == Reach::AlteredWord && value.contains(' ')).then_some(DIVIDED)
 }
 
-/// Whether a value has only the characters of a UUID, a MAC or an IP address.
+/// Whether a value is an IP address, or has the form of a UUID or a MAC.
 fn is_address(value: &str) -> bool {
-    value
-        .bytes()
-        .all(|byte| byte.is_ascii_hexdigit() || matches!(byte, b':' | b'-' | b'.'))
+    let is_hex = |part: &str| part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit());
+    value.parse::<IpAddr>().is_ok()
+        || value.split(':').all(is_hex)
+        || value
+            .bytes()
+            .all(|byte| byte.is_ascii_hexdigit() || byte == b'-')
 }
 
 /// Why a value is unsafe in the arguments of a command.
@@ -253,7 +257,7 @@ const DIVIDED: &str = "contains white space, which would make it more than one a
 fn word_reason(value: &str) -> Option<&'static str> {
     let is_address = is_address(value);
     let is_plain = |byte: u8| {
-        byte.is_ascii_alphanumeric() || b"_./@+=-".contains(&byte) || byte == b':' && is_address
+        byte.is_ascii_alphanumeric() || b"_./@+-".contains(&byte) || byte == b':' && is_address
     };
     if bytes::all(value.as_bytes(), is_plain) {
         None
@@ -261,7 +265,7 @@ fn word_reason(value: &str) -> Option<&'static str> {
         Some(DIVIDED)
     } else {
         Some(
-            "contains more than ASCII letters, digits and _ . / @ + = - in the arguments of a command",
+            "contains more than ASCII letters, digits and _ . / @ + - in the arguments of a command",
         )
     }
 }

@@ -20,7 +20,7 @@ use std::ops::Range;
 use minijinja::machinery::ast::{
     BinOpKind, Call, CallArg, CompareOp, CompareOpKind, Expr, Filter, ForLoop, Stmt, UnaryOpKind,
 };
-use minijinja::machinery::{Span, Token, parse, tokenize};
+use minijinja::machinery::{Span, parse};
 
 use super::flow::Flow;
 use super::functions::{FILTERS, MAX_ITEMS, TESTS};
@@ -28,21 +28,13 @@ use super::hosts;
 use super::kind::Kind;
 use super::plan::Plan;
 use super::reach::Reach;
+use super::tokens;
 use crate::config_format::Syntax;
 use crate::config_name::VARIABLES;
 
 use super::{MAX_SOURCE_BYTES, Uses, describe, syntax};
 use crate::nearest::did_you_mean;
 
-/// Maximum number of tokens between a pair of delimiters. The parser recurses over them, and its
-/// stack is finite.
-const MAX_TOKENS: usize = 500;
-/// Maximum number of `elif`s in a template, for the same reason.
-const MAX_ELIFS: usize = 128;
-
-/// Maximum length of a name, in bytes; a lookup compares it at every instruction. Label keys are no
-/// longer than this.
-const MAX_NAME_BYTES: usize = 253;
 /// Maximum length of text that counts as a word, in bytes.
 const MAX_WORD_BYTES: usize = 1024;
 /// Maximum number of walks to find the kinds of variables. Each walk resolves one more variable
@@ -79,7 +71,7 @@ pub(super) fn check<'a>(
             ),
         ));
     }
-    check_nesting(source)?;
+    tokens::check(source)?;
     let root =
         parse(source, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
     let mut checker = Checker {
@@ -102,7 +94,7 @@ pub(super) fn check<'a>(
     }
     checker.reports = true;
     checker.statement(&root)?;
-    let flow = Flow::of(&root, syntax_of_config.unwrap_or(Syntax::Ipxe));
+    let flow = Flow::of(&root, source, syntax_of_config.unwrap_or(Syntax::Ipxe));
     let uses = Uses {
         raw: flow.raw,
         hosts: hosts::of(&root, syntax_of_config.is_none_or(|it| it == Syntax::Ipxe)),
@@ -145,47 +137,7 @@ fn rename_subject(source: &str, mut places: Vec<(Range<usize>, Reach)>) -> Strin
     out
 }
 
-fn check_nesting(source: &str) -> Result<(), LocatedError> {
-    let mut tokens = 0;
-    let mut elifs = 0;
-    for token in tokenize(source, false, syntax()) {
-        let (token, span) = token.map_err(|error| (error.line(), describe(&error)))?;
-        tokens += 1;
-        match token {
-            Token::VariableStart | Token::BlockStart | Token::TemplateData(_) => tokens = 0,
-            Token::Ident("elif") => elifs += 1,
-            Token::Ident(name) if name.len() > MAX_NAME_BYTES => {
-                return reject(
-                    span,
-                    format!(
-                        "a name has {} bytes; the limit is {MAX_NAME_BYTES}",
-                        name.len()
-                    ),
-                );
-            }
-            _ => {}
-        }
-        if tokens > MAX_TOKENS {
-            return reject(
-                span,
-                format!(
-                    "an expression has more than {MAX_TOKENS} tokens; split it with {{% set %}}"
-                ),
-            );
-        }
-        if elifs > MAX_ELIFS {
-            return reject(
-                span,
-                format!(
-                    "the template has more than {MAX_ELIFS} elif branches; write a Profile for each case instead"
-                ),
-            );
-        }
-    }
-    Ok(())
-}
-
-fn reject<T>(span: Span, reason: String) -> Result<T, LocatedError> {
+pub(super) fn reject<T>(span: Span, reason: String) -> Result<T, LocatedError> {
     Err((Some(usize::from(span.start_line)), reason))
 }
 

@@ -6,7 +6,7 @@
 //! backwards from the output, and learns in the same way how each variable is used. It may
 //! overestimate how far a label reaches, and never underestimates it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::Range;
 
 use minijinja::machinery::Span;
@@ -15,6 +15,8 @@ use minijinja::machinery::ast::{BinOpKind, Call, CallArg, Expr, Filter, ForLoop,
 use crate::config_format::{ConfigFormat, Syntax};
 
 use super::LabelUse;
+use super::position::Position;
+use super::quoting::Quoting;
 use super::reach::Reach;
 use super::script_line::{Expansions, ScriptLine};
 
@@ -35,46 +37,70 @@ struct Walker {
     /// The current line of an iPXE script.
     line: ScriptLine,
     expansions: Expansions,
+    /// The position in the text of a config.
+    position: Position,
+    /// Number of loops around the current statement.
+    loops: usize,
+    /// Whether the format reads quotation marks at each value, in the order of the source.
+    reads_quotes: Vec<bool>,
+    /// Number of values so far.
+    values: usize,
     /// How each variable is used. All loops share `loop`.
     variables: BTreeMap<String, Reach>,
     /// How each is used if `variables` did not become final.
     at_least: Reach,
+    /// The labels in `flow.raw`.
+    reported: HashSet<Option<String>>,
     flow: Flow,
 }
 
 // === impl Flow ===
 
 impl Flow {
-    /// Analyses a checked template. In a format without a syntax to break, there is nothing to
-    /// find.
-    pub(super) fn of(root: &Stmt<'_>, syntax: Syntax) -> Self {
+    /// Analyses a checked template with this source. In a format without a syntax to break, there
+    /// is nothing to find.
+    pub(super) fn of(root: &Stmt<'_>, source: &str, syntax: Syntax) -> Self {
         if syntax == Syntax::Known(ConfigFormat::Text) {
             return Self::default();
         }
-        let text = match syntax {
-            Syntax::Known(ConfigFormat::Shell | ConfigFormat::Kickstart) | Syntax::Unknown => {
-                Reach::Word
-            }
-            _ => Reach::Raw,
+        let text = if syntax.divides_words() {
+            Reach::Word
+        } else {
+            Reach::Raw
         };
         // Only a script has lines to follow.
         let expansions = match syntax {
             Syntax::Ipxe => Expansions::of(root),
             _ => Expansions::default(),
         };
+        let has_quoting = Quoting::FILTERS.iter().any(|it| source.contains(it));
+        let start = if has_quoting {
+            Position::start(syntax, root, source)
+        } else {
+            Position::untracked()
+        };
         let mut walker = Walker {
             syntax,
+            position: start,
+            loops: 0,
+            reads_quotes: Vec::new(),
+            values: 0,
             line: ScriptLine::default(),
             expansions,
             variables: BTreeMap::new(),
             at_least: Reach::Escaped,
+            reported: HashSet::new(),
             flow: Self::default(),
         };
         for walk in 0.. {
             let before = walker.variables.clone();
             walker.flow = Self::default();
+            walker.reported.clear();
             walker.line = ScriptLine::default();
+            walker.values = 0;
             walker.statement(root, text);
+            // Positions are the same in each walk.
+            walker.position = Position::untracked();
             if walker.variables == before || walker.at_least == Reach::AlteredWord {
                 break;
             }
@@ -94,18 +120,28 @@ impl Walker {
         match statement {
             Stmt::Template(template) => self.statements(&template.children, text),
             Stmt::EmitRaw(raw) if self.syntax == Syntax::Ipxe => self.line.push(raw.raw),
+            Stmt::EmitRaw(raw) => self.position.push(raw.raw),
             Stmt::EmitExpr(emit) => {
-                self.expression(&emit.expr, self.written(text));
-                self.line.push_unknown();
+                let reach = self.written(text);
+                self.expression(&emit.expr, reach);
+                match &emit.expr {
+                    Expr::Const(constant) if let Some(text) = constant.value.as_str() => {
+                        self.line.push(text);
+                    }
+                    _ => self.line.push_unknown(),
+                }
+                self.position.push_value(&emit.expr);
             }
             Stmt::ForLoop(each) => self.for_loop(each, text),
             Stmt::IfCond(branch) => {
                 self.expression(&branch.expr, Reach::Escaped);
-                let before = self.line.clone();
+                let before = (self.line.clone(), self.position.clone());
                 self.statements(&branch.true_body, text);
-                let yes = std::mem::replace(&mut self.line, before.clone());
+                let yes = std::mem::replace(&mut self.line, before.0.clone());
+                let position = std::mem::replace(&mut self.position, before.1);
                 self.statements(&branch.false_body, text);
-                self.line = ScriptLine::after_branches(&before, &yes, &self.line);
+                self.line = ScriptLine::after_branches(&before.0, &yes, &self.line);
+                self.position.merge(position);
             }
             Stmt::WithBlock(with) => {
                 for (target, value) in &with.assignments {
@@ -126,9 +162,20 @@ impl Walker {
                     filter = last.expr.as_ref();
                 }
                 // Where the variable is written is known of the variable.
-                let before = std::mem::replace(&mut self.line, ScriptLine::unknown());
-                self.statements(&set.body, reach);
-                self.line = before;
+                let line = std::mem::replace(&mut self.line, ScriptLine::unknown());
+                let start = self.position.start_again();
+                let position = std::mem::replace(&mut self.position, start);
+                let is_value_first = matches!(set.body.first(), Some(Stmt::EmitExpr(_)));
+                let (first, rest) = set.body.split_at(usize::from(is_value_first));
+                self.statements(first, reach);
+                self.position.lose_indentation();
+                self.statements(rest, reach);
+                (self.line, self.position) = (line, position);
+            }
+            // Here the next round begins, or the text after the loop, in the middle of a line.
+            Stmt::Continue(_) | Stmt::Break(_) => {
+                self.line = ScriptLine::unknown();
+                self.position.forget();
             }
             // The check rejects the others.
             _ => {}
@@ -142,24 +189,40 @@ impl Walker {
     }
 
     /// Returns the reach of a value that is written now, in a text that is used like this.
-    fn written(&self, text: Reach) -> Reach {
-        if text == Reach::Escaped
-            || self.syntax != Syntax::Ipxe
-            || self.line.is_text(&self.expansions)
+    fn written(&mut self, text: Reach) -> Reach {
+        if self.values == self.reads_quotes.len() {
+            self.reads_quotes.push(self.position.reads_quotes());
+        }
+        let reads_quotes = self.reads_quotes[self.values];
+        self.values += 1;
+        if !reads_quotes {
+            text.unquoted()
+        } else if text != Reach::Escaped
+            && self.syntax == Syntax::Ipxe
+            && !self.line.is_text(&self.expansions)
         {
-            text
-        } else {
             text.max(Reach::Word)
+        } else {
+            text
         }
     }
 
     fn for_loop(&mut self, each: &ForLoop<'_>, text: Reach) {
-        let before = self.line.clone();
-        self.line = before.in_loop(&each.body);
+        let before = (self.line.clone(), self.position.clone());
+        self.line = if has_jump(&each.body) {
+            ScriptLine::unknown()
+        } else {
+            before.0.in_loop(&each.body)
+        };
+        self.position = before.1.in_loop(&each.body, self.loops);
+        self.loops += 1;
         self.statements(&each.body, text);
-        let after = std::mem::replace(&mut self.line, before.clone());
+        self.loops -= 1;
+        let line = std::mem::replace(&mut self.line, before.0.clone());
+        let position = std::mem::replace(&mut self.position, before.1);
         self.statements(&each.else_body, text);
-        self.line = ScriptLine::after_branches(&before, &after, &self.line);
+        self.line = ScriptLine::after_branches(&before.0, &line, &self.line);
+        self.position.merge(position);
         if let Some(condition) = &each.filter_expr {
             self.expression(condition, Reach::Escaped);
         }
@@ -232,6 +295,8 @@ impl Walker {
             Expr::UnaryOp(operation) => self.expression(&operation.expr, Reach::Escaped),
             Expr::BinOp(operation) => {
                 let reach = match operation.op {
+                    // A quoted value would have text beside it.
+                    BinOpKind::Concat if self.syntax != Syntax::Ipxe => reach.unquoted(),
                     BinOpKind::Concat | BinOpKind::ScAnd | BinOpKind::ScOr => reach,
                     // The result is a number or a truth value.
                     _ => Reach::Escaped,
@@ -269,13 +334,14 @@ impl Walker {
         let (input, arguments) = match filter.name {
             // Numbers, or the argument.
             "int" | "float" | "length" | "count" | "abs" | "round" => (Reach::Escaped, reach),
-            // What the first two return is plain text everywhere.
-            name if matches!(reach, Reach::Raw | Reach::Word)
-                && (matches!(name, "b64encode" | "urlencode")
-                    || self.syntax.is_escaped_by(name)) =>
-            {
+            // What these return is plain text everywhere.
+            "b64encode" | "urlencode" if reach < Reach::Altered => (Reach::Escaped, Reach::Escaped),
+            name if reach < Reach::Unquoted && self.syntax.is_escaped_by(name) => {
                 (Reach::Escaped, Reach::Escaped)
             }
+            // Plain text stays plain text in quotation marks. What another filter has put in
+            // quotation marks does not.
+            name if Quoting::of_filter(name).is_some() => (reach.unquoted(), reach.unquoted()),
             // These take a text apart into its characters, and would put something between them.
             "join" | "list" if !matches!(filter.expr, Some(Expr::List(_))) => {
                 (reach.altered(), reach)
@@ -298,14 +364,7 @@ impl Walker {
     }
 
     fn arguments(&mut self, arguments: &[CallArg<'_>], reach: Reach) {
-        for argument in arguments {
-            match argument {
-                CallArg::Pos(value)
-                | CallArg::Kwarg(_, value)
-                | CallArg::PosSplat(value)
-                | CallArg::KwargSplat(value) => self.expression(value, reach),
-            }
-        }
+        self.expressions(arguments.iter().map(value_of), reach);
     }
 
     /// Records a lookup of a label; `None` if its key is not a literal.
@@ -316,11 +375,7 @@ impl Walker {
         }
         if reach != Reach::Escaped
             && self.syntax != Syntax::Ipxe
-            && !self
-                .flow
-                .raw
-                .iter()
-                .any(|known| known.label.as_deref() == label)
+            && self.reported.insert(label.map(str::to_owned))
         {
             self.flow.raw.push(LabelUse {
                 label: label.map(str::to_owned),
@@ -328,6 +383,26 @@ impl Walker {
             });
         }
     }
+}
+
+/// Returns the value of an argument, however it is passed.
+pub(super) fn value_of<'e, 's>(argument: &'e CallArg<'s>) -> &'e Expr<'s> {
+    match argument {
+        CallArg::Pos(value)
+        | CallArg::Kwarg(_, value)
+        | CallArg::PosSplat(value)
+        | CallArg::KwargSplat(value) => value,
+    }
+}
+
+/// Returns whether a loop's body leaves a round before its end.
+fn has_jump(body: &[Stmt<'_>]) -> bool {
+    body.iter().any(|statement| match statement {
+        Stmt::Continue(_) | Stmt::Break(_) => true,
+        Stmt::IfCond(branch) => has_jump(&branch.true_body) || has_jump(&branch.false_body),
+        Stmt::WithBlock(with) => has_jump(&with.body),
+        _ => false,
+    })
 }
 
 /// Returns whether `replace` with these arguments replaces all spaces by something else:
@@ -356,7 +431,7 @@ mod tests {
     /// Returns the number of escaped uses of `subject`, and the labels used raw.
     fn flow(source: &str, format: ConfigFormat) -> (usize, Vec<String>) {
         let root = parse(source, "template", syntax()).expect("it is a template");
-        let flow = Flow::of(&root, Syntax::Known(format));
+        let flow = Flow::of(&root, source, Syntax::Known(format));
         for (place, _) in &flow.places {
             assert_eq!(&source[place.clone()], "subject");
         }
@@ -376,9 +451,8 @@ mod tests {
             "{{ subject.x | tojson }}",
             "{{ subject.x | default('none') | toyaml }}",
             "{{ ('a' ~ subject.x) | toyaml }}",
-            "{{ [subject.x, 1] | tojson }}{{ {'a': subject.y} | tojson }}",
+            "a: {{ [subject.x, 1] | tojson }}\nb: {{ {'a': subject.y} | tojson }}",
             "{{ subject | tojson }}",
-            "{{ 'a' ~ (subject.x | tojson) }}",
             "{{ subject.x | b64encode }}{{ subject.x | urlencode | upper }}",
             "{{ subject.x | int }}{{ subject.x | length }}",
             "{{ subject.x | tojson | indent(2) }}",
@@ -390,8 +464,12 @@ mod tests {
             "{% set h %}host: {{ subject.x }}{% endset %}{{ h | toyaml }}",
             "{% set h | toyaml %}host: {{ subject.x }}{% endset %}{{ h }}",
             "{% with h = subject.x %}{{ h | toyaml }}{% endwith %}",
-            "{% for key in subject %}{{ key | toyaml }}: {{ subject[key] | toyaml }}{% endfor %}",
-            "{% for key, value in subject | items if value %}{{ value | tojson }}{{ loop.index }}{% endfor %}",
+            "{% for key in subject %}{{ key | toyaml }}: {{ subject[key] | toyaml }}\n{% endfor %}",
+            "[{% for key, value in subject | items if value %}{{ value | tojson }}, {% endfor %}]",
+            "{% if subject.x %}a: {% else %}b: {% endif %}{{ subject.y | toyaml }}",
+            "{% set h = subject.x | toyaml %}a: {{ h }}",
+            "{% set h %}b: c\nd:\n{% endset %}{{ h }}  a: {{ subject.x | toyaml }}",
+            "{% set h %}{{ subject.x | toyaml }}{% endset %}a: {{ h }}",
         ] {
             let (escaped, raw) = flow(source, ConfigFormat::Yaml);
             assert!(escaped > 0 && raw.is_empty(), "{source}: {escaped} {raw:?}");
@@ -403,6 +481,7 @@ mod tests {
         for source in [
             "{{ subject.x }}",
             "{{ subject['x'] | upper }}",
+            "{{ 'a' ~ (subject.x | tojson) }}",
             "{{ subject.x | tojson | replace('\"', '') }}",
             "{{ (subject.x | tojson)[1:] }}",
             "{{ subject.x | tojson | trim('\"') }}",
@@ -422,6 +501,18 @@ mod tests {
             "{{ subject.x | tojson | join(' ') }}",
             "{{ subject.x | tojson | list | join(' ') }}",
             "{{ {'a': subject.x}.a }}",
+            "a: b {{ subject.x | toyaml }}",
+            "a: \"{{ subject.x | toyaml }}\"",
+            "a: |\n  {{ subject.x | toyaml }}",
+            "{% set h = subject.x | toyaml %}a: '{{ h }}'",
+            "{% set h %}{{ subject.x | toyaml }}{% endset %}a: '{{ h }}'",
+            "{% if b %}a: |\n{% endif %}  {{ subject.x | toyaml }}",
+            "{% for key in range(2) %}{{ subject.x | toyaml }} {% endfor %}",
+            "{% set h %}      Host: {{ subject.x | toyaml }}{% endset %}a: |\n{{ h }}",
+            "{% set h %}{{ b }}\n  c: {{ subject.x | toyaml }}{% endset %}a: |\n  {{ h }}",
+            "{% set h = '|' %}a: {{ h }}\n  {{ subject.x | toyaml }}",
+            "a: |\r  b\r  {{ subject.x | toyaml }}",
+            "a: |\u{85}  {{ subject.x | toyaml }}",
         ] {
             let (_, raw) = flow(source, ConfigFormat::Yaml);
             assert!(raw.contains(&"x".to_owned()), "{source}: {raw:?}");

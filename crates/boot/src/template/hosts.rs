@@ -1,6 +1,7 @@
 //! Finds URLs whose host a machine may choose, because the template writes one of its labels there.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeMap;
+use std::rc::Rc;
 
 use minijinja::machinery::ast::{CallArg, Expr, Stmt};
 
@@ -9,19 +10,30 @@ use super::LabelUse;
 /// Labels that can't name a host: a UUID and a MAC address.
 const HARMLESS: [&str; 2] = ["uuid", "mac"];
 
-/// Stands for the value of an expression in a word.
-const VALUE: char = '\u{1}';
+/// What ends a word, apart from white space.
+const SEPARATORS: &str = "\"'`<>[](),";
+/// What comes before a host.
+const BEFORE_HOST: &[u8] = b"://";
 
 /// Walks a template with the word that is being written.
 struct Walker {
     is_script: bool,
-    /// The text since the last white space, quotation mark or bracket.
-    word: String,
+    word: Word,
     /// A label that could be the start of a URL: the word so far is this label.
     start: Option<LabelUse>,
-    /// The labels that each variable is made of.
-    variables: BTreeMap<String, BTreeSet<String>>,
+    /// A label that each variable is made of, if there is one.
+    variables: BTreeMap<String, Rc<str>>,
     found: Vec<LabelUse>,
+}
+
+/// What matters of the text since the last white space, quotation mark or bracket.
+#[derive(Clone, Copy, Default)]
+struct Word {
+    /// The last character that is not part of a value.
+    last: Option<char>,
+    /// How much of `://` is written.
+    before_host: usize,
+    is_in_host: bool,
 }
 
 /// Returns the labels that are in the host of a URL, each once. In a script, a URL may also begin
@@ -29,7 +41,7 @@ struct Walker {
 pub(super) fn of(root: &Stmt<'_>, is_script: bool) -> Vec<LabelUse> {
     let mut walker = Walker {
         is_script,
-        word: String::new(),
+        word: Word::default(),
         start: None,
         variables: BTreeMap::new(),
         found: Vec::new(),
@@ -46,55 +58,55 @@ impl Walker {
             Stmt::Template(template) => self.statements(&template.children),
             Stmt::EmitRaw(raw) => self.text(raw.raw),
             Stmt::EmitExpr(emit) => {
-                let mut labels = BTreeSet::new();
-                self.labels(&emit.expr, &mut labels);
-                self.value(&labels, usize::from(emit.expr.span().start_line));
+                let mut label = None;
+                self.label(&emit.expr, &mut label);
+                self.value(label.as_ref(), usize::from(emit.expr.span().start_line));
             }
             Stmt::ForLoop(each) => {
-                let mut labels = BTreeSet::new();
-                self.labels(&each.iter, &mut labels);
-                self.bind(&each.target, &labels);
+                let mut label = None;
+                self.label(&each.iter, &mut label);
+                self.bind(&each.target, label.as_ref());
                 self.statements(&each.body);
                 self.statements(&each.else_body);
             }
             Stmt::IfCond(branch) => {
-                let before = (self.word.clone(), self.start.clone());
+                let before = (self.word, self.start.clone());
                 self.statements(&branch.false_body);
                 (self.word, self.start) = before;
                 self.statements(&branch.true_body);
             }
             Stmt::WithBlock(with) => {
                 for (target, value) in &with.assignments {
-                    let mut labels = BTreeSet::new();
-                    self.labels(value, &mut labels);
-                    self.bind(target, &labels);
+                    let mut label = None;
+                    self.label(value, &mut label);
+                    self.bind(target, label.as_ref());
                 }
                 self.statements(&with.body);
             }
             Stmt::Set(set) => {
-                let mut labels = BTreeSet::new();
-                self.labels(&set.expr, &mut labels);
-                self.bind(&set.target, &labels);
+                let mut label = None;
+                self.label(&set.expr, &mut label);
+                self.bind(&set.target, label.as_ref());
             }
             Stmt::SetBlock(set) => {
                 let before = (std::mem::take(&mut self.word), self.start.take());
-                let mut labels = BTreeSet::new();
-                self.block(&set.body, &mut labels);
-                self.bind(&set.target, &labels);
+                let mut label = None;
+                self.block(&set.body, &mut label);
+                self.bind(&set.target, label.as_ref());
                 (self.word, self.start) = before;
             }
             _ => {}
         }
     }
 
-    /// Walks the text that a variable is set to, and adds the labels that it begins with, which may
-    /// be in the host of a URL where the variable is written.
-    fn block(&mut self, statements: &[Stmt<'_>], labels: &mut BTreeSet<String>) {
+    /// Walks the text that a variable is set to, and finds a label that it begins with, which may be
+    /// in the host of a URL where the variable is written.
+    fn block(&mut self, statements: &[Stmt<'_>], label: &mut Option<Rc<str>>) {
         for statement in statements {
             if let Stmt::EmitExpr(emit) = statement
-                && self.word.chars().all(|c| c == VALUE)
+                && self.word.last.is_none()
             {
-                self.labels(&emit.expr, labels);
+                self.label(&emit.expr, label);
             }
             self.statement(statement);
         }
@@ -111,33 +123,24 @@ impl Walker {
             self.found_start();
         }
         self.start = None;
-        let is_separator = |c: char| c.is_whitespace() || "\"'`<>[](),".contains(c);
-        if let Some(at) = text.rfind(is_separator) {
-            self.word.clear();
-            self.word
-                .push_str(text[at..].trim_start_matches(is_separator));
-        } else {
-            self.word.push_str(text);
+        for c in text.chars() {
+            self.word.push(c);
         }
     }
 
-    fn value(&mut self, labels: &BTreeSet<String>, line: usize) {
-        let used = labels.first().map(|label| LabelUse {
-            label: Some(label.clone()),
-            line,
-        });
-        if let Some(used) = used {
-            let host = self.word.rsplit_once("://").map(|(_, host)| host);
-            if host.is_some_and(|host| !host.contains(['/', '?', '#'])) {
+    fn value(&mut self, label: Option<&Rc<str>>, line: usize) {
+        if let Some(label) = label {
+            let used = LabelUse {
+                label: Some(label.to_string()),
+                line,
+            };
+            if self.word.is_in_host {
                 self.add(used);
-            } else {
-                let before = self.word.trim_end_matches(VALUE);
-                if self.is_script && (before.is_empty() || before.ends_with('=')) {
-                    self.start.get_or_insert(used);
-                }
+            } else if self.is_script && self.word.last.is_none_or(|c| c == '=') {
+                self.start.get_or_insert(used);
             }
         }
-        self.word.push(VALUE);
+        self.word.before_host = 0;
     }
 
     fn found_start(&mut self) {
@@ -152,75 +155,90 @@ impl Walker {
         }
     }
 
-    fn bind(&mut self, target: &Expr<'_>, labels: &BTreeSet<String>) {
+    fn bind(&mut self, target: &Expr<'_>, label: Option<&Rc<str>>) {
+        let Some(label) = label else {
+            return;
+        };
         match target {
-            Expr::Var(variable) => {
-                let known = self.variables.entry(variable.id.to_owned()).or_default();
-                known.extend(labels.iter().cloned());
+            Expr::Var(variable) if !self.variables.contains_key(variable.id) => {
+                let name = variable.id.to_owned();
+                self.variables.insert(name, label.clone());
             }
-            Expr::List(targets) => targets.items.iter().for_each(|it| self.bind(it, labels)),
-            Expr::Tuple(targets) => targets.items.iter().for_each(|it| self.bind(it, labels)),
+            Expr::List(list) => list.items.iter().for_each(|it| self.bind(it, Some(label))),
+            Expr::Tuple(tuple) => tuple.items.iter().for_each(|it| self.bind(it, Some(label))),
             _ => {}
         }
     }
 
-    /// Adds the labels that the value of an expression is made of, apart from its conditions.
-    fn labels(&self, expression: &Expr<'_>, labels: &mut BTreeSet<String>) {
+    /// Finds a label that the value of an expression is made of, apart from its conditions, unless
+    /// one is known already.
+    fn label(&self, expression: &Expr<'_>, label: &mut Option<Rc<str>>) {
+        if label.is_some() {
+            return;
+        }
+        let mut all = |all: &[Expr<'_>]| all.iter().for_each(|it| self.label(it, label));
         match expression {
-            Expr::Var(variable) => {
-                labels.extend(
-                    self.variables
-                        .get(variable.id)
-                        .into_iter()
-                        .flatten()
-                        .cloned(),
-                );
-            }
-            Expr::GetAttr(get) => self.item(&get.expr, Some(get.name), labels),
+            Expr::Var(variable) => *label = self.variables.get(variable.id).cloned(),
+            Expr::GetAttr(get) => self.item(&get.expr, Some(get.name), label),
             Expr::GetItem(get) => {
                 let name = get.subscript_expr.as_const();
-                self.item(
-                    &get.expr,
-                    name.as_ref().and_then(|name| name.as_str()),
-                    labels,
-                );
+                let name = name.as_ref().and_then(|name| name.as_str());
+                self.item(&get.expr, name, label);
             }
-            Expr::Slice(slice) => self.labels(&slice.expr, labels),
+            Expr::Slice(slice) => self.label(&slice.expr, label),
             Expr::BinOp(operation) => {
-                self.labels(&operation.left, labels);
-                self.labels(&operation.right, labels);
+                self.label(&operation.left, label);
+                self.label(&operation.right, label);
             }
             Expr::IfExpr(choice) => {
-                self.labels(&choice.true_expr, labels);
+                self.label(&choice.true_expr, label);
                 if let Some(other) = &choice.false_expr {
-                    self.labels(other, labels);
+                    self.label(other, label);
                 }
             }
             Expr::Filter(filter) => {
                 if let Some(input) = &filter.expr {
-                    self.labels(input, labels);
+                    self.label(input, label);
                 }
                 for argument in &filter.args {
                     if let CallArg::Pos(value) | CallArg::Kwarg(_, value) = argument {
-                        self.labels(value, labels);
+                        self.label(value, label);
                     }
                 }
             }
-            Expr::List(list) => list.items.iter().for_each(|it| self.labels(it, labels)),
-            Expr::Tuple(tuple) => tuple.items.iter().for_each(|it| self.labels(it, labels)),
+            Expr::List(list) => all(&list.items),
+            Expr::Tuple(tuple) => all(&tuple.items),
             // Conditions are not part of the value, and the others have no labels.
             _ => {}
         }
     }
 
-    fn item(&self, of: &Expr<'_>, name: Option<&str>, labels: &mut BTreeSet<String>) {
+    fn item(&self, of: &Expr<'_>, name: Option<&str>, label: &mut Option<Rc<str>>) {
         match of {
             Expr::Var(variable) if matches!(variable.id, "subject" | "encoded") => {
                 let name = name.filter(|name| !HARMLESS.contains(name));
-                labels.extend(name.map(str::to_owned));
+                *label = name.map(Rc::from);
             }
-            other => self.labels(other, labels),
+            other => self.label(other, label),
         }
+    }
+}
+
+// === impl Word ===
+
+impl Word {
+    fn push(&mut self, c: char) {
+        if c.is_whitespace() || SEPARATORS.contains(c) {
+            *self = Self::default();
+            return;
+        }
+        self.is_in_host &= !matches!(c, '/' | '?' | '#');
+        self.before_host = match BEFORE_HOST.get(self.before_host) {
+            Some(next) if char::from(*next) == c => self.before_host + 1,
+            _ => usize::from(c == ':'),
+        };
+        self.is_in_host |= self.before_host == BEFORE_HOST.len();
+        self.last = Some(c);
     }
 }
 

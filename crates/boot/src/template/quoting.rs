@@ -27,6 +27,9 @@ pub(crate) enum Quoting {
 // === impl Quoting ===
 
 impl Quoting {
+    /// The names of the filters.
+    pub(super) const FILTERS: [&str; 3] = ["tojson", "toyaml", "shquote"];
+
     /// Returns the quoting of a filter, if it is one.
     pub(crate) fn of_filter(name: &str) -> Option<Self> {
         match name {
@@ -65,15 +68,23 @@ pub(super) fn yaml(value: impl Serialize) -> serde_json::Result<String> {
 }
 
 /// Appends a single-quoted word, inside which no shell expands anything (POSIX, XCU 2.2.2).
-/// Anaconda splits the lines of a kickstart file by the same rules, with Python's `shlex`.
+/// Anaconda splits the lines of a kickstart file by the same rules, with Python's `shlex`. The
+/// quotation marks end and begin again within `{{`, `{%` and `{#`, since cloud-init renders a script
+/// that starts with `## template: jinja` once more.
 pub(super) fn shell_into(text: &str, out: &mut String) {
     out.push('\'');
-    for (index, part) in text.split('\'').enumerate() {
-        if index > 0 {
-            out.push_str(r"'\''");
+    let mut rest = text;
+    while let Some(at) = rest.find(['\'', '{']) {
+        let (before, after) = rest.split_at(at + 1);
+        out.push_str(before);
+        if before.ends_with('\'') {
+            out.push_str(r"\''");
+        } else if after.starts_with(['{', '%', '#']) {
+            out.push_str("''");
         }
-        out.push_str(part);
+        rest = after;
     }
+    out.push_str(rest);
     out.push('\'');
 }
 
@@ -198,6 +209,7 @@ mod tests {
             ("web-1", "'web-1'"),
             ("it's", r"'it'\''s'"),
             ("$(reboot); `x`", "'$(reboot); `x`'"),
+            ("${a} {{ b }}{% {# {'", r"'${a} {''{ b }}{''% {''# {'\'''"),
         ] {
             let mut out = String::new();
             shell_into(text, &mut out);

@@ -10,6 +10,9 @@ pub(crate) enum Reach {
     Raw,
     /// It is written as it is where white space would divide it: in the arguments of a command.
     Word,
+    /// It is written where its format does not read the quotation marks of a filter: inside of
+    /// others, or in the middle of a longer text.
+    Unquoted,
     /// It is changed or taken apart before it is written, which can undo an escape, and put the
     /// parts of the value elsewhere.
     Altered,
@@ -20,7 +23,7 @@ pub(crate) enum Reach {
 /// The names under which the engine sees `subject`, one for each reach except [`Reach::Raw`]. They
 /// are longer than [`crate::config_name::MAX_CONFIG_NAME_BYTES`], so no config has one, and no
 /// template can set one.
-const VARIABLES: [(&str, Reach); 4] = [
+const VARIABLES: [(&str, Reach); 5] = [
     (
         "subject_whose_values_reach_the_text_only_through_a_filter_that_escapes_them",
         Reach::Escaped,
@@ -28,6 +31,10 @@ const VARIABLES: [(&str, Reach); 4] = [
     (
         "subject_whose_values_are_written_where_white_space_would_divide_them",
         Reach::Word,
+    ),
+    (
+        "subject_whose_values_are_written_where_no_filter_can_put_them_in_quotation_marks",
+        Reach::Unquoted,
     ),
     (
         "subject_whose_values_are_changed_by_the_template_before_it_writes_them",
@@ -62,12 +69,21 @@ impl Reach {
             .map(|(_, reach)| *reach)
     }
 
+    /// Returns the reach of a value that gets this far where no filter can put it in quotation
+    /// marks.
+    pub(super) fn unquoted(self) -> Self {
+        match self {
+            Self::Escaped => Self::Escaped,
+            other => other.max(Self::Unquoted),
+        }
+    }
+
     /// Returns the reach of a value that is changed before it gets this far.
     pub(super) fn altered(self) -> Self {
         match self {
             Self::Escaped => Self::Escaped,
             Self::Raw | Self::Altered => Self::Altered,
-            Self::Word | Self::AlteredWord => Self::AlteredWord,
+            Self::Word | Self::Unquoted | Self::AlteredWord => Self::AlteredWord,
         }
     }
 }

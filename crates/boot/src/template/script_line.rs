@@ -126,7 +126,8 @@ impl Expansions {
         }
         for rest in line.split("${").skip(1) {
             let name = rest.split(['}', ':']).next().unwrap_or_default();
-            if name.contains([UNKNOWN, '$']) {
+            // The name of one setting may be the value of another, as in `${${name}}`.
+            if name.contains([UNKNOWN, '$']) || name.is_empty() {
                 self.has_unknown = true;
             } else {
                 self.as_arguments.insert(without_scope(name).to_owned());
@@ -136,9 +137,17 @@ impl Expansions {
 
     /// Returns whether the value of a setting may become arguments of a command.
     fn are_arguments(&self, setting: &str) -> bool {
+        // Without its type (`set NAME:TYPE VALUE`).
+        let name = without_scope(setting.split(':').next().unwrap_or_default());
+        // A number names a DHCP option, which has a name as well.
+        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
         self.has_unknown
             || setting.contains([UNKNOWN, '$'])
-            || self.as_arguments.contains(without_scope(setting))
+            || is_number(name)
+            || self
+                .as_arguments
+                .iter()
+                .any(|expanded| expanded == name || is_number(expanded))
     }
 }
 

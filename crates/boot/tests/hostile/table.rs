@@ -48,6 +48,20 @@ pub(crate) fn table() -> Vec<(&'static str, String)> {
                 repeat(60, "{% set x = x + x %}")
             ),
         ),
+        (
+            "a variable without text between its uses",
+            format!("{{% set a = subject.b %}}{}", repeat(50_000, "{{a}}")),
+        ),
+        ("a variable that may be many labels", {
+            let sets = (0..4_000).map(|n| format!("{{%set v=subject.a{n}%}}"));
+            sets.collect::<String>() + &repeat(20_000, "{{v}} ")
+        }),
+        (
+            "many labels",
+            (0..10_000)
+                .map(|n| format!("{{{{subject.a{n}}}}} "))
+                .collect(),
+        ),
         ("a list in itself", "{% set x = [x] %}{{ x }}".into()),
         (
             "a list in itself, in a loop",

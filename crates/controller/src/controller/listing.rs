@@ -12,6 +12,7 @@ use crate::metrics::Outcome;
 use crate::object::Object;
 use crate::watch::Source;
 
+use super::deletions::Deletions;
 use super::{Options, State};
 
 /// A source and the progress of its list.
@@ -19,6 +20,7 @@ pub(super) struct SourceState {
     pub(super) source: Source,
     pub(super) relist: Arc<Notify>,
     pub(super) guard: Guard,
+    pub(super) deletions: Deletions,
     /// The unique number of the list in progress, or of the last one.
     pub(super) listing: u32,
     /// The changes from the list in progress.
@@ -47,6 +49,7 @@ pub(super) fn sources_of(options: &Options) -> Vec<SourceState> {
         source,
         relist: Arc::default(),
         guard: Guard::new(options.guard),
+        deletions: Deletions::default(),
         listing: 0,
         steps: None,
         initial: None,

@@ -64,7 +64,7 @@ async fn a_rate_limited_object_is_queued_again_in_the_next_leadership() {
     let mut state = state(3, 1);
     let mut writes = JoinSet::new();
     state.set_leadership(Some(leadership()));
-    state.start_writes(&mut writes, &client, "me");
+    state.start_writes(&mut writes, &client);
     let waiting = state
         .next
         .clone()
@@ -89,10 +89,10 @@ async fn settled_problems_are_written_at_the_rate_limit() {
     state.apply((0..4).map(put).collect(), NO_LISTING);
     // Three seconds to settle, and one for each object that waits for the rate limiter.
     for _ in 0..3 + 3 {
-        state.start_writes(&mut writes, &client(), "me");
+        state.start_writes(&mut writes, &client());
         tokio::time::advance(Duration::from_secs(1)).await;
     }
-    state.start_writes(&mut writes, &client(), "me");
+    state.start_writes(&mut writes, &client());
     assert_eq!(writes.len(), 4);
 }
 
@@ -116,7 +116,7 @@ async fn a_recurring_problem_settles_each_time() {
             vec![IndexEvent::Deleted(profile.name().clone())],
             NO_LISTING,
         );
-        state.start_writes(&mut writes, &client(), "me");
+        state.start_writes(&mut writes, &client());
         assert_eq!(
             writes.len(),
             0,
@@ -124,11 +124,11 @@ async fn a_recurring_problem_settles_each_time() {
         );
         let back = json!({ "ipxe": "#!ipxe\n" });
         state.apply(vec![put::<crd::Profile>("p", 4, &back)], NO_LISTING);
-        state.start_writes(&mut writes, &client(), "me");
+        state.start_writes(&mut writes, &client());
         // The Profile that was created again has no status.
         writes = JoinSet::new();
         tokio::time::advance(Duration::from_mins(1)).await;
-        state.start_writes(&mut writes, &client(), "me");
+        state.start_writes(&mut writes, &client());
         writes = JoinSet::new();
     }
 }

@@ -270,24 +270,26 @@ fn a_rejected_assignment_holds_its_machines_and_has_no_conflicts() {
             unreadable: 1
         }
     );
-    let message = |name: ObjectRef, at: usize| {
+    let message = |name: ObjectRef, kind: &str| {
         let write = index
             .pending_patch(&name, Timestamp::UNIX_EPOCH)
             .expect("a status is pending");
-        write.status.conditions()[at].message.clone()
+        let conditions = write.status.conditions();
+        let found = conditions.iter().find(|condition| condition.type_ == kind);
+        found.expect("it has the condition").message.clone()
     };
     let of = |name: &str| ObjectRef::Assignment(boot::ObjectKey::new("n", name));
     assert!(
-        message(of("b"), 0).ends_with(
+        message(of("b"), "Accepted").ends_with(
             "; its machines wait, unless an API replica still has its last valid version"
         )
     );
     assert!(
-        message(of("c"), 0)
+        message(of("c"), "Stalled")
             .ends_with("; its machines can't be determined and may get another Assignment")
     );
     assert_eq!(
-        message(of("a"), 1),
+        message(of("a"), "ProfileFound"),
         "the selectors match Profile p",
         "an invalid Profile is still selected"
     );
@@ -468,4 +470,68 @@ fn an_invalid_copy_takes_no_id_and_an_invalid_owner_keeps_its_id() {
     index.apply([invalid("owner", 1)], 0);
     index.apply([invalid("copy", 2)], 0);
     assert_eq!(serves(&index, id).as_deref(), Some("owner"));
+}
+
+/// A version of one Profile with these ids in its status, the last of which this manager wrote.
+fn profile_with_status(version: u64, uid: u128, ids: &Value, manager: &str) -> IndexEvent {
+    let object = json!({
+        "metadata": {
+            "name": "p", "namespace": "n", "resourceVersion": version.to_string(), "generation": 1,
+            "uid": uuid::Uuid::from_u128(uid),
+            "managedFields": [{
+                "manager": manager, "operation": "Update", "subresource": "status", "fieldsType": "FieldsV1",
+                "fieldsV1": { "f:status": { "f:additionalConfig": { "f:config": {} } } },
+            }],
+        },
+        "spec": { "ipxe": "#!ipxe\nchain {{ config }}", "additionalConfig": { "config": "x" } },
+        "status": { "additionalConfig": ids },
+        "apiVersion": crd::API_VERSION,
+        "kind": "Profile",
+    });
+    let read = serde_json::from_value::<Parsed<crd::Profile>>(object).expect("it is parsed");
+    IndexEvent::Put(Object::read(read).expect("it has a name"))
+}
+
+#[test]
+fn ids_that_another_client_removes_or_changes_in_the_status_come_back() {
+    let [id, other] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+    let name = ObjectRef::Profile(boot::ObjectKey::new("n", "p"));
+    for (ids, manager) in [
+        (json!({}), "kubectl"),
+        (json!({ "config": "nonsense" }), "kubectl"),
+        (json!({ "config": other }), "velero"),
+    ] {
+        let mut index = index();
+        let first = json!({ "config": id });
+        index.apply([profile_with_status(1, 7, &first, "shaper-controller")], 0);
+        index.apply([profile_with_status(2, 7, &ids, manager)], 0);
+        assert_eq!(serves(&index, id).as_deref(), Some("p"), "{ids}");
+        assert_eq!(serves(&index, other), None, "{ids}");
+        let write = index
+            .pending_patch(&name, Timestamp::now())
+            .expect("the old id is pending");
+        let Status::Profile(status) = &write.status else {
+            unreachable!("it is a Profile")
+        };
+        assert_eq!(crd::config_ids(status)["config"], id);
+        let reasons: Vec<_> = write.events.iter().map(|event| &*event.reason).collect();
+        assert_eq!(reasons, ["ConfigIdRestored"], "{ids}");
+        index.written(&write, "3");
+        assert_eq!(serves(&index, id).as_deref(), Some("p"));
+        assert!(index.pending_patch(&name, Timestamp::now()).is_none());
+    }
+}
+
+#[test]
+fn an_id_that_a_controller_writes_counts_and_a_new_object_has_no_old_ids() {
+    let [id, other] = [uuid::Uuid::new_v4(), uuid::Uuid::new_v4()];
+    let first = json!({ "config": id });
+    let mut index = index();
+    index.apply([profile_with_status(1, 7, &first, "shaper-controller")], 0);
+    let ids = json!({ "config": other });
+    index.apply([profile_with_status(2, 7, &ids, "shaper-controller")], 0);
+    assert_eq!(serves(&index, other).as_deref(), Some("p"));
+    assert_eq!(serves(&index, id), None);
+    index.apply([profile_with_status(3, 8, &json!({}), "kubectl")], 0);
+    assert_eq!(serves(&index, other), None, "the object is another one");
 }

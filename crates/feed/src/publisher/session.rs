@@ -1,10 +1,11 @@
 //! Serves followers over gRPC.
 
+use std::net::IpAddr;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
 
-use net::{Listener, Permit, Permits};
+use net::{LineLimit, Listener, Permit, Permits};
 use tls::{MutualTls, Reloader};
 use tokio::sync::mpsc;
 use tokio::time::{sleep, timeout};
@@ -35,6 +36,11 @@ pub struct PublisherLimits {
 /// A follower that has not taken its first batch after this time may be displaced by any newcomer.
 const FIRST_BATCH_GRACE: Duration = Duration::from_secs(10);
 
+/// What the limit of log lines is about.
+const LINES: &str = "changes of followers";
+/// Of a longer version of a follower, only the start is logged.
+const MAX_SOFTWARE_CHARS: usize = 64;
+
 type Messages = Pin<Box<dyn Stream<Item = Result<FollowResponse, Status>> + Send>>;
 
 /// The gRPC service, independent of the transport.
@@ -43,6 +49,7 @@ pub(crate) struct Service {
     metrics: PublisherMetrics,
     limits: PublisherLimits,
     permits: Permits,
+    lines: Arc<LineLimit>,
     stop: CancellationToken,
 }
 
@@ -52,6 +59,8 @@ struct Session {
     metrics: PublisherMetrics,
     limits: PublisherLimits,
     peer: String,
+    address: IpAddr,
+    lines: Arc<LineLimit>,
     messages: mpsc::Sender<Result<FollowResponse, Status>>,
     permit: Permit,
 }
@@ -117,6 +126,7 @@ impl Service {
             metrics,
             limits,
             permits: Permits::new(limits.followers, FIRST_BATCH_GRACE),
+            lines: Arc::default(),
             stop,
         }
     }
@@ -129,12 +139,14 @@ impl Service {
     ) -> Result<ReceiverStream<Result<FollowResponse, Status>>, Status> {
         let refuse = |reason, status: Status| {
             self.metrics.ended(reason);
-            info!(
-                %peer,
-                software = request.software,
-                reason = status.message(),
-                "follower refused"
-            );
+            if self.lines.allows_or_reports(peer.address(), LINES) {
+                info!(
+                    %peer,
+                    software = cut(&request.software),
+                    reason = status.message(),
+                    "follower refused"
+                );
+            }
             Err(status)
         };
         if request.protocol != PROTOCOL {
@@ -171,12 +183,18 @@ impl Service {
             metrics: self.metrics.clone(),
             limits: self.limits,
             peer: peer.to_string(),
+            address: peer.address(),
+            lines: self.lines.clone(),
             messages,
             permit,
         };
         tokio::spawn(session.run(request, self.stop.clone()));
         Ok(ReceiverStream::new(stream))
     }
+}
+
+fn cut(software: &str) -> String {
+    software.chars().take(MAX_SOFTWARE_CHARS).collect()
 }
 
 #[tonic::async_trait]
@@ -198,12 +216,14 @@ impl Feed for Service {
 impl Session {
     async fn run(self, request: FollowRequest, stop: CancellationToken) {
         self.metrics.followers.inc();
-        info!(
-            peer = self.peer,
-            software = request.software,
-            resumes = request.after.is_some(),
-            "follower connected"
-        );
+        if self.lines.allows_or_reports(self.address, LINES) {
+            info!(
+                peer = self.peer,
+                software = cut(&request.software),
+                resumes = request.after.is_some(),
+                "follower connected"
+            );
+        }
         let end = |ended, reason| {
             let _ = self.messages.try_send(Err(Status::unavailable(reason)));
             ended
@@ -230,7 +250,9 @@ impl Session {
         };
         self.metrics.ended(reason);
         self.metrics.followers.dec();
-        info!(peer = self.peer, reason, "follower disconnected");
+        if self.lines.allows_or_reports(self.address, LINES) {
+            info!(peer = self.peer, reason, "follower disconnected");
+        }
     }
 
     async fn follow(&self, mut after: Option<Position>) -> Result<std::convert::Infallible, Ended> {

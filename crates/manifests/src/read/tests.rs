@@ -366,6 +366,12 @@ fn a_yaml_bomb_fails_fast() {
         .collect();
     let started = std::time::Instant::now();
     assert!(fault(yaml(&bomb)).1.contains("aliases repeat more than"));
+    let text = format!("a: &a {}\n", "x".repeat(1_000_000));
+    let repeated: String = (0..20).map(|at| format!("b{at}: *a\n")).collect();
+    assert_eq!(
+        fault(yaml(&(text + &repeated))).1,
+        "aliases repeat more than 16777216 bytes (16 MiB); write them out in several files"
+    );
     assert!(
         fault(yaml(&"[".repeat(100_000)))
             .1

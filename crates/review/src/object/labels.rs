@@ -31,7 +31,7 @@ fn may_be_unsafe(used: &LabelUse) -> bool {
 }
 
 fn raw(name: &ObjectRef, field: FieldPath, used: &LabelUse, syntax: Syntax) -> Finding {
-    let filter = syntax.filter();
+    let (filter, place) = (syntax.filter(), syntax.filter_place());
     let or_format = if syntax == Syntax::Unknown {
         "; if another filter fits the format, name it in spec.configFormats"
     } else {
@@ -43,7 +43,7 @@ fn raw(name: &ObjectRef, field: FieldPath, used: &LabelUse, syntax: Syntax) -> F
                 "the label {label:?} reaches the config as the machine presents it: a value that is not plain text in {syntax} is a 400"
             ),
             format!(
-                "write {{{{ {} | {filter} }}}}, without quotation marks around it, or {} if it is an operator's label{or_format}",
+                "write {{{{ {} | {filter} }}}}, {place}, or {} if it is an operator's label{or_format}",
                 access("subject", label),
                 access("extrinsic", label)
             ),
@@ -52,7 +52,7 @@ fn raw(name: &ObjectRef, field: FieldPath, used: &LabelUse, syntax: Syntax) -> F
             format!(
                 "labels reach the config as the machine presents them: a value that is not plain text in {syntax} is a 400"
             ),
-            format!("write them through | {filter}{or_format}"),
+            format!("write them through | {filter}, {place}{or_format}"),
         ),
     };
     Finding::new(&rule::RAW_LABEL, name, field, message)

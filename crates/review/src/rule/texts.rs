@@ -94,7 +94,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             &[
                 "the label \"hostname\" reaches the config as the machine presents it: a value that is not plain text in YAML is a 400",
             ],
-            "Write the value through the filter of the format, `toyaml`, `tojson` or `shquote`, without quotation marks around it. For a label of the operator, write `extrinsic.KEY`. If the config has no syntax, say so in `spec.configFormats`.",
+            "Write the value through the filter of the format, `toyaml`, `tojson` or `shquote`, where the format reads a whole value: not inside of quotation marks, a longer text or a here document. For a label of the operator, write `extrinsic.KEY`. If the config has no syntax, say so in `spec.configFormats`.",
         ),
     ),
     (
@@ -245,7 +245,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             "What was not checked may be wrong. Only admission reports this.",
             &[
                 "templates from here on were not checked: out of time",
-                "too many machines to check the effect on each of them; those that were checked boot as before",
+                "too many machines to check the effect on each of them; nothing changes for those that were checked",
             ],
             "Run `shaper validate` or `shaper diff`, which have no time limit.",
         ),

@@ -54,7 +54,7 @@ impl Authority {
         )
         .unwrap();
         Self {
-            by: issuer.pem(),
+            by: issuer.pem() + &self.by,
             issuer,
         }
     }

@@ -1,139 +1,19 @@
 //! Checks the server on the wire: heads, limits and the end of connections.
 
-use std::net::SocketAddr;
-use std::sync::Arc;
-use std::time::Duration;
+mod running;
 
-use api::{BootService, Limits, Metrics, Server};
-use boot::{Catalog, Change, ExtrinsicLabels, ObjectKey, Profile, SharedCatalog};
-use prometheus_client::registry::Registry;
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::{Arc, Mutex};
+use std::time::{Duration, Instant};
+
+use api::Limits;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpSocket, TcpStream};
-use tokio::task::JoinHandle;
-use tokio::time::sleep;
+use tokio::task::JoinSet;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
-struct Running {
-    address: SocketAddr,
-    registry: Registry,
-    stop: CancellationToken,
-    task: JoinHandle<std::io::Result<()>>,
-}
-
-fn start(limits: Limits) -> Running {
-    start_with(limits, None)
-}
-
-/// Starts a server, with one config if given.
-fn start_with(limits: Limits, config: Option<&str>) -> Running {
-    let (server, registry) = bind(limits, config);
-    let stop = CancellationToken::new();
-    Running {
-        address: server.local_addr().unwrap(),
-        registry,
-        task: tokio::spawn(server.run(stop.clone())),
-        stop,
-    }
-}
-
-fn bind(limits: Limits, config: Option<&str>) -> (Server, Registry) {
-    let mut registry = Registry::default();
-    let metrics = Metrics::register(&mut registry);
-    let mut catalog = Catalog::new();
-    if let Some(config) = config {
-        let configs = [("config0".parse().unwrap(), config.to_owned())].into();
-        let profile = Profile::compile(
-            ObjectKey::new("ns", "p"),
-            None,
-            &[].into(),
-            "#!ipxe\n",
-            &configs,
-        )
-        .unwrap();
-        let id = "47c6da67-7477-4970-aa03-84e48ff4f6ad".parse().unwrap();
-        catalog.apply(Change::Profile(Arc::new(
-            profile.with_ids([("config0".parse().unwrap(), id)].into()),
-        )));
-    }
-    let boot = Arc::new(BootService::new(
-        Arc::new(SharedCatalog::new(catalog)),
-        ExtrinsicLabels::default(),
-        None,
-    ));
-    boot.set_synced();
-    (
-        Server::bind(
-            "127.0.0.1:0".parse().unwrap(),
-            boot,
-            metrics,
-            Arc::new(()),
-            limits,
-        )
-        .unwrap(),
-        registry,
-    )
-}
-
-impl Running {
-    async fn connect(&self) -> TcpStream {
-        TcpStream::connect(self.address).await.unwrap()
-    }
-
-    /// Sends bytes on a new connection and reads until the server closes it.
-    async fn exchange(&self, bytes: &[u8]) -> String {
-        let mut stream = self.connect().await;
-        // The server may close the connection before it has read an oversized request.
-        let _ = stream.write_all(bytes).await;
-        let mut answer = Vec::new();
-        let _ = stream.read_to_end(&mut answer).await;
-        String::from_utf8(answer).unwrap()
-    }
-
-    fn metrics(&self) -> String {
-        let mut text = String::new();
-        prometheus_client::encoding::text::encode(&mut text, &self.registry).unwrap();
-        text
-    }
-
-    /// Waits until this many connections are counted as open.
-    async fn wait_for_connections(&self, open: usize) {
-        let line = format!("http_connections {open}\n");
-        for _ in 0..500 {
-            if self.metrics().contains(&line) {
-                return;
-            }
-            sleep(Duration::from_millis(10)).await;
-        }
-        panic!("never {open} connections: {}", self.metrics());
-    }
-
-    async fn stop(self) {
-        self.stop.cancel();
-        self.task.await.unwrap().unwrap();
-    }
-}
-
-/// Reads one response that has a Content-Length.
-async fn read_answer(stream: &mut TcpStream) -> (String, String) {
-    let mut bytes = Vec::new();
-    loop {
-        let text = String::from_utf8_lossy(&bytes).into_owned();
-        if let Some((head, body)) = text.split_once("\r\n\r\n") {
-            let length = head
-                .lines()
-                .find_map(|line| line.strip_prefix("content-length: "))
-                .unwrap();
-            if body.len() >= length.parse().unwrap() {
-                return (head.to_owned(), body.to_owned());
-            }
-        }
-        assert_ne!(
-            stream.read_buf(&mut bytes).await.unwrap(),
-            0,
-            "closed after {text:?}"
-        );
-    }
-}
+use running::{bind, read_answer, start, start_with};
 
 #[tokio::test]
 async fn a_connection_serves_several_requests_with_a_length_each() {
@@ -704,4 +584,65 @@ fn connection_limits_fit_into_the_limit_of_open_files() {
     assert_eq!(within(8_000), (7_000, 1_000));
     assert_eq!(within(18_000), (15_952, 2_048));
     assert_eq!(within(0), (1, 1));
+}
+
+/// Sends a request from this address again and again, and adds the time of each answer.
+async fn ask_repeatedly(
+    server: SocketAddr,
+    from: Ipv4Addr,
+    request: String,
+    times: Arc<Mutex<Vec<Duration>>>,
+) {
+    let socket = TcpSocket::new_v4().unwrap();
+    socket.bind((from, 0).into()).unwrap();
+    let mut stream = socket.connect(server).await.unwrap();
+    loop {
+        let start = Instant::now();
+        stream.write_all(request.as_bytes()).await.unwrap();
+        read_answer(&mut stream).await;
+        times.lock().unwrap().push(start.elapsed());
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_network_with_many_costly_requests_waits_longer_than_another() {
+    const CROWD: usize = 500;
+    const ANSWERS: usize = 20;
+    let server = start(Limits::default());
+    let many: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let few: Arc<Mutex<Vec<Duration>>> = Arc::default();
+    let costly = format!(
+        "GET /ipxe?a={} HTTP/1.1\r\nHost: a\r\n\r\n",
+        "%41".repeat(2_600)
+    );
+    let mut asking = JoinSet::new();
+    let crowd = Ipv4Addr::new(127, 0, 66, 1);
+    for _ in 0..CROWD {
+        let request = costly.clone();
+        asking.spawn(ask_repeatedly(server.address, crowd, request, many.clone()));
+    }
+    let eventually = async |times: &Mutex<Vec<Duration>>, count: usize| {
+        let enough = async {
+            while times.lock().unwrap().len() < count {
+                sleep(Duration::from_millis(5)).await;
+            }
+        };
+        timeout(Duration::from_mins(1), enough).await.unwrap();
+    };
+    eventually(&many, CROWD).await;
+    many.lock().unwrap().clear();
+    let request = "GET /boot.ipxe HTTP/1.1\r\nHost: a\r\n\r\n".to_owned();
+    let other = Ipv4Addr::new(127, 0, 77, 1);
+    asking.spawn(ask_repeatedly(server.address, other, request, few.clone()));
+    eventually(&few, ANSWERS).await;
+    eventually(&many, CROWD).await;
+    asking.shutdown().await;
+    let median = |times: &Mutex<Vec<Duration>>| {
+        let mut times = times.lock().unwrap().clone();
+        times.sort();
+        times[times.len() / 2]
+    };
+    let (many, few) = (median(&many), median(&few));
+    assert!(few * 5 < many, "{few:?} and {many:?}");
+    server.stop().await;
 }

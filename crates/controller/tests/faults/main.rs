@@ -1,209 +1,33 @@
 //! A controller against an API server that behaves in ways that real ones rarely do.
 
-use std::sync::Arc;
+mod running;
+mod writes;
+
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
-use boot::catalog::guard::Limits;
-use boot::{ConfigName, ObjectKey};
-use controller::lease::LeaseTiming;
-use controller::{Controller, Handle, Metrics, Options, ResponseTimeout};
+use controller::ResponseTimeout;
 use fake_apiserver::{FakeApiServer, Fault, Verb, When};
-use feed::Publisher;
-use kube::config::{KubeConfigOptions, Kubeconfig};
-use kube::{Client, Config};
-use prometheus_client::encoding::text::encode;
-use prometheus_client::registry::Registry;
 use serde_json::{Value, json};
-use tokio::task::JoinHandle;
-use tokio::time::{Instant, sleep};
-use tokio_util::sync::CancellationToken;
+use tokio::time::sleep;
 
-const SOON: Duration = Duration::from_secs(30);
-
-struct Running {
-    publisher: Arc<Publisher>,
-    handle: Handle,
-    registry: Registry,
-    stop: CancellationToken,
-    task: JoinHandle<()>,
-}
-
-impl Running {
-    async fn start(server: &FakeApiServer) -> Result<Self> {
-        Self::start_in(server, &[]).await
-    }
-
-    async fn start_in(server: &FakeApiServer, namespaces: &[&str]) -> Result<Self> {
-        Self::start_with(server, namespaces, ResponseTimeout::default()).await
-    }
-
-    async fn start_with(
-        server: &FakeApiServer,
-        namespaces: &[&str],
-        response_timeout: ResponseTimeout,
-    ) -> Result<Self> {
-        let config = Config::from_custom_kubeconfig(
-            Kubeconfig::from_yaml(&server.kubeconfig())?,
-            &KubeConfigOptions::default(),
-        )
-        .await?;
-        let publisher = Arc::new(Publisher::new());
-        let options = Options {
-            namespaces: namespaces.iter().map(ToString::to_string).collect(),
-            guard: Limits::default(),
-            lease_namespace: "shaper-system".into(),
-            lease_name: "shaper-controller".into(),
-            lease: LeaseTiming {
-                retry_period: Duration::from_millis(100),
-                ..LeaseTiming::default()
-            },
-            identity: format!("test-{:p}", Arc::as_ptr(&publisher)),
-            writes_per_second: 10_000,
-            response_timeout,
-        };
-        let mut registry = Registry::default();
-        let controller = Controller::new(
-            Client::try_from(config)?,
-            publisher.clone(),
-            options,
-            Metrics::register(&mut registry),
-        );
-        let (handle, stop) = (controller.handle(), CancellationToken::new());
-        let task = tokio::spawn(controller.run(stop.clone()));
-        Ok(Self {
-            publisher,
-            handle,
-            registry,
-            stop,
-            task,
-        })
-    }
-
-    async fn ready(self) -> Result<Self> {
-        eventually("the controller is ready", || self.handle.is_ready()).await?;
-        Ok(self)
-    }
-
-    fn assignments(&self) -> usize {
-        self.publisher.catalog().load().assignment_count()
-    }
-
-    fn priority(&self, name: &str) -> Option<i32> {
-        Some(
-            self.publisher
-                .catalog()
-                .load()
-                .assignment(&ObjectKey::new("default", name))?
-                .priority,
-        )
-    }
-
-    fn metrics(&self) -> String {
-        let mut text = String::new();
-        encode(&mut text, &self.registry).expect("writing to a String succeeds");
-        text
-    }
-
-    async fn stop(self) -> Result<()> {
-        self.stop.cancel();
-        self.task.await.context("the controller panicked")
-    }
-}
-
-async fn eventually(what: &str, look: impl Fn() -> bool) -> Result<()> {
-    let deadline = Instant::now() + SOON;
-    while !look() {
-        ensure!(Instant::now() < deadline, "still not: {what}");
-        sleep(Duration::from_millis(10)).await;
-    }
-    Ok(())
-}
-
-fn assignment(name: &str, priority: i32) -> Value {
-    json!({
-        "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Assignment",
-        "metadata": { "name": name, "namespace": "default" },
-        "spec": { "subjectSelectors": { "serialNumbers": [name] }, "profileSelectors": {"os": "x"}, "priority": priority },
-    })
-}
-
-fn profile(name: &str) -> Value {
-    json!({
-        "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Profile",
-        "metadata": { "name": name, "namespace": "default", "labels": {"os": "x"} },
-        "spec": { "ipxe": "#!ipxe\nchain {{ config }}\n", "additionalConfig": { "config": "x" } },
-    })
-}
-
-async fn server(assignments: usize) -> FakeApiServer {
-    let server = FakeApiServer::start()
-        .await
-        .expect("a free port on the loopback address");
-    (0..assignments).for_each(|n| drop(server.put(assignment(&format!("a{n}"), 0))));
-    server
-}
+use running::{Running, assignment, eventually, profile, server};
 
 #[tokio::test]
 async fn a_profile_is_served_with_its_written_ids() -> Result<()> {
     let server = server(0).await;
     let running = Running::start(&server).await?.ready().await?;
     server.put(profile("p"));
-    let key = ObjectKey::new("default", "p");
-    let name: ConfigName = "config".parse()?;
-    let id = |publisher: &Publisher| {
-        publisher
-            .catalog()
-            .load()
-            .profile(&key)
-            .and_then(|profile| profile.ids.get(&name).copied())
-    };
-    eventually("the config has an id", || id(&running.publisher).is_some()).await?;
+    eventually("the config has an id", || running.config_id("p").is_some()).await?;
     let written = server
         .object("profiles", "default", "p")
         .context("it is there")?;
     assert_eq!(
         written["status"]["additionalConfig"]["config"],
-        id(&running.publisher).context("an id")?.to_string()
+        running.config_id("p").context("an id")?.to_string()
     );
     running.stop().await
-}
-
-#[tokio::test]
-async fn a_restart_with_a_thousand_unchanged_objects_writes_nothing() -> Result<()> {
-    let server = server(1000).await;
-    server.put(profile("p"));
-    let first = Running::start(&server).await?.ready().await?;
-    let has_status = |object: &Value| object["status"]["conditions"].is_array();
-    eventually("all objects have a status", || {
-        server.objects("assignments").iter().all(has_status)
-            && server.objects("profiles").iter().all(has_status)
-    })
-    .await?;
-    first.stop().await?;
-    server.clear_calls();
-    let second = Running::start(&server).await?.ready().await?;
-    eventually("the controller holds the Lease", || {
-        second.metrics().contains("lease_held 1")
-    })
-    .await?;
-    eventually("the queue is empty", || {
-        second.metrics().contains("status_queue_length 0")
-    })
-    .await?;
-    sleep(Duration::from_millis(300)).await;
-    let writes: Vec<_> = server
-        .calls()
-        .into_iter()
-        .filter(|call| call.verb == Verb::Patch)
-        .collect();
-    assert!(
-        writes.is_empty(),
-        "{} writes, the first is {:?}",
-        writes.len(),
-        writes.first()
-    );
-    second.stop().await
 }
 
 #[tokio::test]
@@ -231,6 +55,37 @@ async fn an_empty_list_is_held_until_an_operator_confirms_it() -> Result<()> {
     assert_eq!(running.handle.confirm(), 100);
     eventually("the objects are removed", || running.assignments() == 0).await?;
     drop((empty, watches, gone));
+    running.stop().await
+}
+
+#[tokio::test]
+async fn objects_that_go_with_their_definition_are_held_and_others_are_removed() -> Result<()> {
+    let delete_all = |server: &FakeApiServer| {
+        for n in 0..100 {
+            server.delete("assignments", "default", &format!("a{n}"));
+        }
+    };
+    let server = server(100).await;
+    let running = Running::start(&server).await?.ready().await?;
+    server.set_terminating(true);
+    delete_all(&server);
+    eventually("the guard holds them", || {
+        let remarks = running.handle.remarks().join("\n");
+        remarks.contains("the guard keeps") && remarks.contains("Assignments")
+    })
+    .await?;
+    ensure!(running.assignments() >= 50, "{}", running.assignments());
+    ensure!(running.metrics().contains("guard_holding 1\n"));
+    running.handle.confirm();
+    eventually("they are removed", || running.assignments() == 0).await?;
+
+    server.set_terminating(false);
+    (0..100).for_each(|n| drop(server.put(assignment(&format!("a{n}"), 0))));
+    eventually("they are there again", || running.assignments() == 100).await?;
+    let start = tokio::time::Instant::now();
+    delete_all(&server);
+    eventually("they are removed", || running.assignments() == 0).await?;
+    ensure!(start.elapsed() < Duration::from_secs(15));
     running.stop().await
 }
 
@@ -305,55 +160,42 @@ async fn storms_of_429_and_500_are_waited_out() -> Result<()> {
     Ok(())
 }
 
+/// The status of each of an object's conditions.
+fn conditions(server: &FakeApiServer, plural: &str, name: &str) -> BTreeMap<String, String> {
+    let object = server.object(plural, "default", name).unwrap_or_default();
+    let conditions = object["status"]["conditions"].as_array();
+    let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+    conditions
+        .into_iter()
+        .flatten()
+        .map(|condition| (text(&condition["type"]), text(&condition["status"])))
+        .collect()
+}
+
 #[tokio::test]
-async fn a_status_that_is_refused_delays_no_other() -> Result<()> {
-    const FROZEN: usize = 300;
-    for status in [403, 413, 422] {
-        let server = server(0).await;
-        let policy = server.inject(
-            When::writes().of("profiles").in_namespace("frozen"),
-            Fault::Status(status, None),
-        );
-        for number in 0..FROZEN {
-            let mut frozen = profile(&format!("p{number}"));
-            frozen["metadata"]["namespace"] = json!("frozen");
-            server.put(frozen);
-        }
-        let running = Running::start(&server).await?.ready().await?;
-        let all_refused = format!("status_refused {FROZEN}\n");
-        eventually("all are refused", || {
-            running.metrics().contains(&all_refused)
-        })
-        .await?;
-        let remarks = running.handle.remarks().join("\n");
-        ensure!(
-            remarks.contains("refuses the status of Profile frozen/p0, and of 299 others: 4"),
-            "{remarks}"
-        );
-        server.clear_calls();
-        server.put(profile("p"));
-        eventually("another Profile has an id", || {
-            let other = server
-                .object("profiles", "default", "p")
-                .unwrap_or_default();
-            other["status"]["additionalConfig"]["config"].is_string()
-        })
-        .await?;
-        let before = server.count(Verb::Patch, "profiles");
-        ensure!(before < 64, "{before} writes went before it");
-        // The pauses of each double, whatever is written to it.
-        sleep(Duration::from_secs(2)).await;
-        let attempts = server.count(Verb::Patch, "profiles");
-        ensure!(attempts < 3 * FROZEN, "{attempts} attempts");
-        drop(policy);
-        eventually("no status is refused", || {
-            running.metrics().contains("status_refused 0\n")
-        })
-        .await?;
-        assert_eq!(running.handle.remarks(), Vec::<String>::new());
-        running.stop().await?;
-    }
-    Ok(())
+async fn tools_are_told_whether_an_object_is_ready_and_whether_waiting_helps() -> Result<()> {
+    let server = server(0).await;
+    let running = Running::start(&server).await?.ready().await?;
+    server.put(assignment("a", 0));
+    let is = |kind: &str, status: Option<&str>| {
+        let conditions = conditions(&server, "assignments", "a");
+        conditions.get(kind).map(String::as_str) == status
+    };
+    let is_all = |ready, stalled| {
+        is("Ready", Some(ready)) && is("Reconciling", Some("False")) && is("Stalled", stalled)
+    };
+    eventually("it has no Profile", || is_all("False", None)).await?;
+    ensure!(is("Accepted", Some("True")) && is("ProfileFound", Some("False")));
+    server.put(profile("p"));
+    eventually("it is ready", || is_all("True", None)).await?;
+    ensure!(is("ProfileFound", Some("True")));
+    ensure!(conditions(&server, "profiles", "p")["Ready"] == "True");
+    server.put(wrong("a"));
+    eventually("it is stalled", || is_all("False", Some("True"))).await?;
+    ensure!(is("Accepted", Some("False")));
+    server.put(assignment("a", 1));
+    eventually("it is ready again", || is_all("True", None)).await?;
+    running.stop().await
 }
 
 #[tokio::test]
@@ -706,30 +548,5 @@ async fn only_the_configured_namespaces_are_watched() -> Result<()> {
         .ready()
         .await?;
     assert_eq!(running.assignments(), 2);
-    running.stop().await
-}
-
-#[tokio::test]
-async fn a_conflicting_write_is_repeated_with_the_current_version() -> Result<()> {
-    let server = server(0).await;
-    let running = Running::start(&server).await?.ready().await?;
-    let slow = server.inject(
-        When::writes().of("profiles").times(1),
-        Fault::Delay(Duration::from_millis(300)),
-    );
-    server.put(profile("p"));
-    sleep(Duration::from_millis(100)).await;
-    let mut changed = profile("p");
-    changed["spec"]["additionalConfig"]["second"] = json!("y");
-    server.put(changed);
-    eventually("both Profiles have ids", || {
-        let ids = server
-            .object("profiles", "default", "p")
-            .unwrap_or_default()["status"]["additionalConfig"]
-            .clone();
-        ids["config"].is_string() && ids["second"].is_string()
-    })
-    .await?;
-    drop(slow);
     running.stop().await
 }
