@@ -4,16 +4,16 @@
 //! preceded by its length.
 
 use std::fs::{self, File};
-use std::io::{self, BufWriter, Read, Seek, SeekFrom, Write};
+use std::io::{self, BufWriter, Seek, SeekFrom, Write};
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
 
 use aws_lc_rs::digest::{Context, SHA256, SHA256_OUTPUT_LEN, digest};
-use files::{Symlinks, open_regular};
+use files::{Symlinks, read_regular};
 use prost::Message;
 
-/// The largest file that is read: room for more than a million objects.
-const MAX_BYTES: u64 = 4 * 1024 * 1024 * 1024;
+/// The longest file that is written or read: room for several million objects.
+const MAX_BYTES: u64 = 1024 * 1024 * 1024;
 
 /// An error from reading a copy on disk.
 #[derive(Debug, thiserror::Error)]
@@ -36,14 +36,15 @@ pub enum CopyError {
 pub(crate) struct Writer<W> {
     inner: W,
     checksum: Context,
+    /// Bytes that may still be written.
+    room: u64,
 }
 
 /// Reads and verifies a file. Returns its messages, still encoded, or `None` if the file does not
 /// exist.
 pub(crate) fn read(path: &Path, magic: &[u8]) -> Result<Option<Vec<u8>>, CopyError> {
-    let mut bytes = Vec::new();
-    match open_regular(path, Symlinks::Refuse) {
-        Ok(file) => file.take(MAX_BYTES).read_to_end(&mut bytes)?,
+    let mut bytes = match read_regular(path, Symlinks::Refuse, MAX_BYTES) {
+        Ok(bytes) => bytes,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error.into()),
     };
@@ -92,6 +93,7 @@ pub(crate) fn write_to(
     let mut writer = Writer {
         inner: BufWriter::with_capacity(256 * 1024, file),
         checksum: Context::new(&SHA256),
+        room: MAX_BYTES - (magic.len() + SHA256_OUTPUT_LEN) as u64,
     };
     writer.inner.write_all(magic)?;
     writer.inner.write_all(&[0; SHA256_OUTPUT_LEN])?;
@@ -99,6 +101,7 @@ pub(crate) fn write_to(
     let Writer {
         mut inner,
         checksum,
+        ..
     } = writer;
     inner.flush()?;
     inner.seek(SeekFrom::Start(magic.len() as u64))?;
@@ -109,6 +112,10 @@ pub(crate) fn write_to(
 impl<W: Write> Writer<W> {
     pub(crate) fn message(&mut self, message: &impl Message) -> io::Result<()> {
         let bytes = message.encode_length_delimited_to_vec();
+        // A file that could not be read again is of no use.
+        self.room = self.room.checked_sub(bytes.len() as u64).ok_or_else(|| {
+            io::Error::other(format!("it would be longer than {MAX_BYTES} bytes"))
+        })?;
         self.checksum.update(&bytes);
         self.inner.write_all(&bytes)
     }

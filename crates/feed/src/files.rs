@@ -261,6 +261,16 @@ mod tests {
     }
 
     #[test]
+    fn a_copy_of_any_length_is_refused_before_it_fills_the_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let copy = FolderCopy::new(directory.path(), Path::new("/srv/boot"));
+        let file = fs::File::create(copy.path()).unwrap();
+        file.set_len(1 << 40).unwrap();
+        let error = copy.read().unwrap_err().to_string();
+        assert!(error.contains("it is longer than"), "{error}");
+    }
+
+    #[test]
     fn a_copy_that_is_a_symlink_or_a_pipe_is_not_read() {
         let directory = tempfile::tempdir().unwrap();
         let copy = FolderCopy::new(directory.path(), Path::new("/srv/boot"));

@@ -1,7 +1,7 @@
 //! Opens regular files.
 
 use std::fs::{File, OpenOptions};
-use std::io;
+use std::io::{self, Read};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
@@ -34,6 +34,23 @@ pub fn open_regular(path: &Path, symlinks: Symlinks) -> io::Result<File> {
     regular(opened, symlinks)
 }
 
+/// Reads a regular file of at most `limit` bytes. A longer one is not read, and is an error. Opens it
+/// as [`open_regular`] does.
+pub fn read_regular(path: &Path, symlinks: Symlinks, limit: u64) -> io::Result<Vec<u8>> {
+    let file = open_regular(path, symlinks)?;
+    let length = file.metadata()?.len();
+    if length > limit {
+        return Err(too_long(limit));
+    }
+    let mut bytes = Vec::with_capacity(usize::try_from(length).unwrap_or_default());
+    // It may grow while it is read.
+    let read = file.take(limit.saturating_add(1)).read_to_end(&mut bytes)?;
+    if read as u64 > limit {
+        return Err(too_long(limit));
+    }
+    Ok(bytes)
+}
+
 /// Opens a regular file to write it, without changing it, and creates it if it does not exist.
 /// Fails for symlinks and everything else.
 pub fn create_regular(path: &Path) -> io::Result<File> {
@@ -61,6 +78,10 @@ fn regular(opened: io::Result<File>, symlinks: Symlinks) -> io::Result<File> {
     } else {
         Err(not_regular())
     }
+}
+
+fn too_long(limit: u64) -> io::Error {
+    io::Error::other(format!("it is longer than {limit} bytes"))
 }
 
 fn not_regular() -> io::Error {
@@ -107,5 +128,24 @@ mod tests {
         }
         let missing = open_regular(&path("missing"), Symlinks::Refuse).unwrap_err();
         assert_eq!(missing.kind(), io::ErrorKind::NotFound);
+    }
+    #[test]
+    fn a_file_over_the_limit_is_not_read() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("file");
+        fs::write(&path, "12345").unwrap();
+        let read = |path: &Path, limit| {
+            read_regular(path, Symlinks::Refuse, limit).map_err(|error| error.to_string())
+        };
+        assert_eq!(read(&path, 5), Ok(b"12345".to_vec()));
+        let error = Err("it is longer than 4 bytes".to_owned());
+        assert_eq!(read(&path, 4), error);
+        // A sparse file, which would fill the memory.
+        let sparse = File::create(dir.path().join("sparse")).unwrap();
+        sparse.set_len(1 << 40).unwrap();
+        assert_eq!(read(&dir.path().join("sparse"), 4), error);
+        // Files of the kernel have no length.
+        assert!(read(Path::new("/proc/self/status"), 4096).is_ok_and(|text| text.len() > 4));
+        assert_eq!(read(Path::new("/proc/self/status"), 4), error);
     }
 }

@@ -7,14 +7,14 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File};
-use std::io::{Read, Write};
+use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use anyhow::{Context, bail};
 use boot::{ConfigName, ObjectKey, Profile};
-use files::{Symlinks, open_regular};
+use files::{Symlinks, read_regular};
 use serde::{Deserialize, Serialize};
 use tracing::warn;
 use uuid::Uuid;
@@ -39,6 +39,8 @@ type DeletionTimes = BTreeMap<String, u64>;
 
 /// How long the ids of a deleted Profile are kept.
 const RETENTION: Duration = Duration::from_hours(1);
+/// The longest file that is read: room for more than a million ids.
+const MAX_BYTES: u64 = 256 * 1024 * 1024;
 
 #[derive(Serialize, Deserialize)]
 struct OnDisk {
@@ -158,14 +160,11 @@ fn unix_seconds() -> u64 {
 
 fn read(path: &Path) -> anyhow::Result<(Ids, DeletionTimes)> {
     let shown = path.display();
-    let mut text = Vec::new();
-    let read =
-        open_regular(path, Symlinks::Refuse).and_then(|mut file| file.read_to_end(&mut text));
-    match read {
-        Ok(_) => {}
+    let text = match read_regular(path, Symlinks::Refuse, MAX_BYTES) {
+        Ok(text) => text,
         Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(Default::default()),
         Err(error) => return Err(error).with_context(|| format!("can't read {shown}")),
-    }
+    };
     let parsed: OnDisk = serde_json::from_slice(&text)
         .with_context(|| format!("{shown} is damaged; restore it, or remove it to give all configs new ids (machines that are installing now must boot again)"))?;
     if parsed.version != 1 {
@@ -328,6 +327,19 @@ mod tests {
         let error = format!("{:#}", ConfigIds::open(&state).err().unwrap());
         assert!(error.contains("config-ids.json is damaged"), "{error}");
         assert_eq!(fs::read(&path).unwrap(), b"{");
+    }
+
+    #[test]
+    fn a_file_of_any_length_is_refused_before_it_fills_the_memory() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("config-ids.json");
+        File::create(&path).unwrap().set_len(1 << 40).unwrap();
+        let state = StateDir::open(directory.path()).unwrap();
+        let error = format!("{:#}", ConfigIds::open(&state).err().unwrap());
+        assert!(
+            error.contains("config-ids.json: it is longer than"),
+            "{error}"
+        );
     }
 
     #[test]

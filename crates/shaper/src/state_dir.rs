@@ -11,6 +11,9 @@ use tracing::warn;
 
 use crate::admin::Part;
 
+/// The user id of root.
+const ROOT: u32 = 0;
+
 /// A state directory that this process has locked until it ends.
 pub(crate) struct StateDir {
     path: PathBuf,
@@ -19,9 +22,12 @@ pub(crate) struct StateDir {
 }
 
 impl StateDir {
-    /// Opens and locks the directory, and creates it if it does not exist. Logs whatever lets other
-    /// users of the host replace its files.
+    /// Opens and locks the directory, and creates it if it does not exist. A symlink is refused unless
+    /// root made it, as systemd does for `DynamicUser=`. Logs what lets other users of the host replace
+    /// its files.
     pub(crate) fn open(path: &Path) -> anyhow::Result<Self> {
+        // With a slash at the end, a symlink would look like its target.
+        let path: &Path = &path.components().collect::<PathBuf>();
         let shown = path.display();
         let unusable = |what: &str| {
             format!(
@@ -33,9 +39,21 @@ impl StateDir {
             .mode(0o700)
             .create(path)
             .with_context(|| unusable("create"))?;
-        // Symlinks are resolved now, and not again if somebody changes them later.
+        let given = fs::symlink_metadata(path).with_context(|| unusable("open"))?;
+        if given.is_symlink() && given.uid() != ROOT {
+            bail!(
+                "the state directory {shown} is a symlink of user {}, and only those of root are followed; pass the directory that it leads to",
+                given.uid()
+            );
+        }
+        // Symlinks in the path are resolved now, and not again if somebody changes them later.
         let resolved = fs::canonicalize(path).with_context(|| unusable("open"))?;
-        let doubts = doubts(path, &resolved).with_context(|| unusable("open"))?;
+        let metadata = fs::symlink_metadata(&resolved).with_context(|| unusable("open"))?;
+        let is_same = (given.dev(), given.ino()) == (metadata.dev(), metadata.ino());
+        if !is_same && !given.is_symlink() {
+            bail!("the state directory {shown} was replaced while it was opened; start again");
+        }
+        let doubts = doubts(&resolved, &metadata);
         for doubt in &doubts {
             warn!(
                 doubt,
@@ -92,22 +110,10 @@ impl Part for StateDirDoubts {
 }
 
 /// Returns what lets others replace files in the directory.
-fn doubts(path: &Path, resolved: &Path) -> io::Result<Vec<String>> {
-    let own = fs::metadata("/proc/self").map_or(0, |process| process.uid());
-    let is_trusted = |of: &Metadata| of.uid() == own || of.uid() == 0;
+fn doubts(resolved: &Path, metadata: &Metadata) -> Vec<String> {
+    let own = fs::metadata("/proc/self").map_or(ROOT, |process| process.uid());
     let mut doubts = Vec::new();
-    let given = fs::symlink_metadata(path)?;
-    // systemd makes a symlink of root for DynamicUser=.
-    if given.is_symlink() && !is_trusted(&given) {
-        doubts.push(format!(
-            "the state directory {} is a symlink of user {}; {} is used until the next start",
-            path.display(),
-            given.uid(),
-            resolved.display()
-        ));
-    }
-    let metadata = fs::metadata(resolved)?;
-    if !is_trusted(&metadata) {
+    if ![own, ROOT].contains(&metadata.uid()) {
         doubts.push(format!(
             "the state directory {} belongs to user {}",
             resolved.display(),
@@ -122,12 +128,12 @@ fn doubts(path: &Path, resolved: &Path) -> io::Result<Vec<String>> {
             resolved.display()
         ));
     }
-    Ok(doubts)
+    doubts
 }
 
 #[cfg(test)]
 mod tests {
-    use std::os::unix::fs::{PermissionsExt, symlink};
+    use std::os::unix::fs::{PermissionsExt, lchown, symlink};
 
     use super::*;
 
@@ -163,20 +169,38 @@ mod tests {
     #[test]
     fn a_state_directory_that_others_can_change_is_reported() {
         let parent = tempfile::tempdir().unwrap();
-        let (real, link) = (parent.path().join("real"), parent.path().join("link"));
-        let private = StateDir::open(&real).unwrap();
+        let path = parent.path().join("state");
+        let private = StateDir::open(&path).unwrap();
         assert_eq!(private.part().remarks(), Vec::<String>::new());
         drop(private);
-        symlink(&real, &link).unwrap();
-        fs::set_permissions(&real, fs::Permissions::from_mode(0o777)).unwrap();
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
         let log = crate::logs::capture(|| {
-            let state = StateDir::open(&link).unwrap();
-            assert_eq!(state.path(), fs::canonicalize(&real).unwrap());
+            let state = StateDir::open(&path).unwrap();
             let remarks = state.part().remarks();
             assert!(remarks[0].contains("writable by every user"), "{remarks:?}");
         });
-        // A symlink of this user, or of root as systemd makes it, is none of another's.
         assert_eq!(log.matches("WARN").count(), 1, "{log}");
+    }
+
+    #[test]
+    fn a_state_directory_that_is_a_symlink_is_refused_unless_root_made_it() {
+        let parent = tempfile::tempdir().unwrap();
+        let (real, link) = (parent.path().join("real"), parent.path().join("link"));
+        fs::create_dir(&real).unwrap();
+        symlink(&real, &link).unwrap();
+        if fs::symlink_metadata(&link).unwrap().uid() == ROOT {
+            // As systemd makes it.
+            let state = StateDir::open(&link).unwrap();
+            assert_eq!(state.path(), fs::canonicalize(&real).unwrap());
+            drop(state);
+            fs::remove_file(real.join("lock")).unwrap();
+            lchown(&link, Some(12_345), None).unwrap();
+        }
+        for path in [link.clone(), link.join("")] {
+            let error = error(&path);
+            assert!(error.contains("only those of root are followed"), "{error}");
+        }
+        assert_eq!(fs::read_dir(&real).unwrap().count(), 0);
     }
 
     #[test]
