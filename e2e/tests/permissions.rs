@@ -211,13 +211,18 @@ fn other_accounts_have_no_permission() -> Result<()> {
 }
 
 #[test]
-fn the_roles_for_users_are_aggregated_and_give_no_access_to_status() -> Result<()> {
+fn only_the_role_for_assignments_is_not_aggregated_and_no_role_for_users_writes_status()
+-> Result<()> {
+    const PROFILES: &str = "profiles.shaper.amahdha.com";
+    const ASSIGNMENTS: &str = "assignments.shaper.amahdha.com";
     let cluster = Cluster::shared()?;
     let namespace = cluster.namespace()?;
     // A controller manager would add them to view, edit and admin. There is none here.
     for (role, targets) in [
         ("shaper-view", &["view", "edit", "admin"][..]),
         ("shaper-edit", &["edit", "admin"]),
+        // An Assignment in one namespace can take the machines of all.
+        ("shaper-assign", &[]),
     ] {
         let object = cluster.admin().json(["get", "clusterrole", role])?;
         let labels = &object["metadata"]["labels"];
@@ -229,36 +234,29 @@ fn the_roles_for_users_are_aggregated_and_give_no_access_to_status() -> Result<(
             );
         }
         let namespaced = cluster.admin().in_namespace(&namespace);
-        let (role, user) = (format!("--clusterrole={role}"), format!("--user={role}"));
-        let name = format!("binding-{}", targets.len());
-        namespaced.run(["create", "rolebinding", &name, &role, &user])?;
+        let (of_role, user) = (format!("--clusterrole={role}"), format!("--user={role}"));
+        namespaced.run(["create", "rolebinding", role, &of_role, &user])?;
     }
-    for (user, verb, resource, expected) in [
-        ("shaper-view", "get", "profiles.shaper.amahdha.com", "yes"),
-        ("shaper-view", "patch", "profiles.shaper.amahdha.com", "no"),
-        (
-            "shaper-edit",
-            "patch",
-            "assignments.shaper.amahdha.com",
-            "yes",
-        ),
-        (
-            "shaper-edit",
-            "delete",
-            "profiles.shaper.amahdha.com",
-            "yes",
-        ),
-        ("shaper-edit", "patch", "--subresource=status", "no"),
+    for (user, verb, resource, subresource, expected) in [
+        ("shaper-view", "get", PROFILES, "", "yes"),
+        ("shaper-view", "get", ASSIGNMENTS, "", "yes"),
+        ("shaper-view", "patch", PROFILES, "", "no"),
+        ("shaper-edit", "delete", PROFILES, "", "yes"),
+        ("shaper-edit", "create", ASSIGNMENTS, "", "no"),
+        ("shaper-edit", "patch", ASSIGNMENTS, "", "no"),
+        ("shaper-edit", "deletecollection", ASSIGNMENTS, "", "no"),
+        ("shaper-edit", "patch", PROFILES, "status", "no"),
+        ("shaper-assign", "create", ASSIGNMENTS, "", "yes"),
+        ("shaper-assign", "patch", ASSIGNMENTS, "", "yes"),
+        ("shaper-assign", "patch", PROFILES, "", "no"),
+        ("shaper-assign", "patch", ASSIGNMENTS, "status", "no"),
     ] {
         let user_is = cluster.user(user, None)?.in_namespace(&namespace);
-        let mut args = vec!["auth", "can-i", verb, resource];
-        if resource.starts_with("--") {
-            args.push("profiles.shaper.amahdha.com");
-        }
-        let said = user_is.answer(args, "")?;
+        let subresource = format!("--subresource={subresource}");
+        let said = user_is.answer(["auth", "can-i", verb, resource, &subresource], "")?;
         ensure!(
             said.stdout.trim() == expected,
-            "{user} {verb} {resource}: {said:?}"
+            "{user} {verb} {resource} {subresource}: {said:?}"
         );
     }
     Ok(())
