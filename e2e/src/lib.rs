@@ -15,6 +15,7 @@
 //! - [`attack`]: crowds of hostile clients, and machines that boot among them.
 //! - [`http`]: a minimal client.
 //! - [`cluster`]: a Kubernetes API server with kubectl.
+//! - [`control_plane`]: such a server with the certificates of the feed.
 //! - [`admission`]: a cluster with a controller and a webhook.
 //! - [`cert_manager`]: cert-manager for such a cluster.
 //! - [`kstatus`]: whether objects are ready, as tools judge it.
@@ -30,6 +31,7 @@ pub mod attack;
 pub mod cert_manager;
 pub mod certificates;
 pub mod cluster;
+pub mod control_plane;
 pub mod dhcp;
 pub mod files;
 pub mod http;

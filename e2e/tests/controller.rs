@@ -2,6 +2,7 @@
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Kubectl, NAMESPACE};
+use e2e::control_plane::ControlPlane;
 use e2e::roles::{FeedCertificates, Role, eventually};
 use serde_json::Value;
 use std::time::Duration;
@@ -34,11 +35,13 @@ struct Rig {
 
 impl Rig {
     fn start() -> Result<Self> {
-        let cluster = Cluster::start()?;
-        let certificates = FeedCertificates::new()?;
-        let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
-        let controller =
-            Role::controller(&cluster, certificates.controller.path())?.start_ready()?;
+        let plane = ControlPlane::start()?;
+        let controller = plane.start_controller()?;
+        let ControlPlane {
+            cluster,
+            kubectl,
+            certificates,
+        } = plane;
         Ok(Self {
             cluster,
             kubectl,

@@ -5,14 +5,8 @@ use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use e2e::cluster::{Cluster, Kubectl, NAMESPACE};
-use e2e::roles::{FeedCertificates, Role, eventually};
-
-const PROFILE: &str = "
-apiVersion: shaper.amahdha.com/v1alpha1
-kind: Profile
-metadata: {name: debian, labels: {os: debian}}
-spec: {ipxe: \"#!ipxe\\nchain {{ config }}\\n\", additionalConfig: {config: x}}
-";
+use e2e::control_plane::{ControlPlane, DEBIAN};
+use e2e::roles::{Role, eventually};
 
 /// Gives the controller's user one seat, without a queue. The other level takes nearly all of the
 /// server's seats, and nobody uses it.
@@ -101,15 +95,14 @@ fn wait_until_written(controller: &Role, count: usize) -> Result<()> {
 #[test]
 fn two_thousand_assignments_cause_one_write_each_and_no_event() -> Result<()> {
     const COUNT: usize = 2_000;
-    let cluster = Cluster::start()?;
-    let certificates = FeedCertificates::new()?;
-    let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
-    let controller = Role::controller(&cluster, certificates.controller.path())?.start_ready()?;
-    kubectl.apply(PROFILE)?;
-    create(&kubectl, COUNT)?;
+    let plane = ControlPlane::start()?;
+    let kubectl = &plane.kubectl;
+    let controller = plane.start_controller()?;
+    kubectl.apply(DEBIAN)?;
+    create(kubectl, COUNT)?;
     wait_until_written(&controller, COUNT + 1)?;
     assert_eq!(
-        writes(&cluster)?,
+        writes(&plane.cluster)?,
         BTreeMap::from([("200".to_owned(), COUNT)])
     );
     let events = kubectl.json(["get", "events.events.k8s.io"])?;
@@ -124,17 +117,18 @@ fn two_thousand_assignments_cause_one_write_each_and_no_event() -> Result<()> {
 #[test]
 fn a_controller_with_one_seat_writes_everything_once() -> Result<()> {
     const COUNT: usize = 400;
-    let cluster = Cluster::start()?;
-    let certificates = FeedCertificates::new()?;
-    let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
+    let plane = ControlPlane::start()?;
+    let ControlPlane {
+        cluster, kubectl, ..
+    } = &plane;
     cluster
         .admin()
         .apply(&ONE_SEAT.replace("NAMESPACE", NAMESPACE))?;
-    kubectl.apply(PROFILE)?;
-    create(&kubectl, COUNT)?;
-    let controller = Role::controller(&cluster, certificates.controller.path())?.start_ready()?;
+    kubectl.apply(DEBIAN)?;
+    create(kubectl, COUNT)?;
+    let controller = plane.start_controller()?;
     wait_until_written(&controller, COUNT + 1)?;
-    let writes = writes(&cluster)?;
+    let writes = writes(cluster)?;
     println!("answers of the API server: {writes:?}");
     assert_eq!(writes["200"], COUNT);
     ensure!(!writes.contains_key("409"), "{writes:?}");
@@ -148,15 +142,15 @@ fn a_controller_with_one_seat_writes_everything_once() -> Result<()> {
 #[test]
 fn a_namespace_that_does_not_terminate_affects_no_other() -> Result<()> {
     const COUNT: usize = 60;
-    let cluster = Cluster::start()?;
-    let certificates = FeedCertificates::new()?;
-    let controller = Role::controller(&cluster, certificates.controller.path())?.start_ready()?;
+    let plane = ControlPlane::start()?;
+    let cluster = &plane.cluster;
+    let controller = plane.start_controller()?;
     let (going, other) = (cluster.namespace()?, cluster.namespace()?);
     let (in_going, in_other) = (
         cluster.admin().in_namespace(&going),
         cluster.admin().in_namespace(&other),
     );
-    in_going.apply(PROFILE)?;
+    in_going.apply(DEBIAN)?;
     in_going.apply(&assignments(0..COUNT))?;
     wait_until_written(&controller, COUNT + 1)?;
     // Somebody's finalizer keeps the Assignments. The Profile goes, which their status would tell,
@@ -169,7 +163,7 @@ fn a_namespace_that_does_not_terminate_affects_no_other() -> Result<()> {
     cluster.kubectl(["delete", "namespace", &going, "--wait=false"])?;
     // What the namespace controller does, which the cluster for tests lacks.
     in_going.run(["delete", "profiles,assignments", "--all", "--wait=false"])?;
-    in_other.apply(PROFILE)?;
+    in_other.apply(DEBIAN)?;
     in_other.apply(&assignments(COUNT..COUNT + 1))?;
     in_other.run([
         "wait",

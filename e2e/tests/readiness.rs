@@ -1,20 +1,15 @@
 //! What tools that wait for objects see: kstatus, and `kubectl wait`.
 
 use anyhow::{Result, ensure};
-use e2e::cluster::{Cluster, Kubectl};
+use e2e::cluster::Kubectl;
+use e2e::control_plane::{ControlPlane, DEBIAN};
 use e2e::kstatus::Kstatus;
-use e2e::roles::{FeedCertificates, Role, eventually};
+use e2e::roles::eventually;
 use serde_json::{Value, json};
 use std::time::Duration;
 
 const SOON: Duration = Duration::from_secs(20);
 
-const PROFILE: &str = "
-apiVersion: shaper.amahdha.com/v1alpha1
-kind: Profile
-metadata: {name: debian, labels: {os: debian}}
-spec: {ipxe: \"#!ipxe\\nchain {{ config }}\\n\", additionalConfig: {config: x}}
-";
 const ASSIGNMENT: &str = "
 apiVersion: shaper.amahdha.com/v1alpha1
 kind: Assignment
@@ -49,30 +44,29 @@ fn conditions(kubectl: &Kubectl, object: &str) -> Result<Vec<(String, String)>> 
 #[test]
 fn tools_wait_until_an_object_is_ready_and_no_longer_for_one_that_is_invalid() -> Result<()> {
     let kstatus = Kstatus::find()?;
-    let cluster = Cluster::start()?;
-    let certificates = FeedCertificates::new()?;
-    let kubectl = cluster.admin().in_namespace(&cluster.namespace()?);
+    let plane = ControlPlane::start()?;
+    let kubectl = &plane.kubectl;
     kubectl.apply(ASSIGNMENT)?;
-    is(&kstatus, &kubectl, "InProgress", None)?;
+    is(&kstatus, kubectl, "InProgress", None)?;
     let pending = ["Ready", "Reconciling"].map(|kind| {
         let status = if kind == "Ready" { "Unknown" } else { "True" };
         (kind.to_owned(), status.to_owned())
     });
-    ensure!(conditions(&kubectl, "assignment/rack")? == pending);
+    ensure!(conditions(kubectl, "assignment/rack")? == pending);
 
-    let controller = Role::controller(&cluster, certificates.controller.path())?.start_ready()?;
+    let controller = plane.start_controller()?;
     eventually(SOON, "no Profile is found", || {
-        let all = conditions(&kubectl, "assignment/rack")?;
+        let all = conditions(kubectl, "assignment/rack")?;
         Ok(all
             .contains(&("ProfileFound".to_owned(), "False".to_owned()))
             .then_some(()))
     })?;
-    is(&kstatus, &kubectl, "InProgress", None)?;
-    kubectl.apply(PROFILE)?;
+    is(&kstatus, kubectl, "InProgress", None)?;
+    kubectl.apply(DEBIAN)?;
     for object in ["assignment/rack", "profile/debian"] {
         kubectl.run(["wait", "--for=condition=Ready", "--timeout=20s", object])?;
     }
-    is(&kstatus, &kubectl, "Current", Some("Current"))?;
+    is(&kstatus, kubectl, "Current", Some("Current"))?;
 
     // Another controller's condition stays.
     let foreign = json!({
@@ -88,17 +82,16 @@ fn tools_wait_until_an_object_is_ready_and_no_longer_for_one_that_is_invalid() -
         "-p",
         &patch.to_string(),
     ])?;
-    kubectl.apply(&PROFILE.replace("{{ config }}", "{{ confg }}"))?;
-    is(&kstatus, &kubectl, "Current", Some("Failed"))?;
+    kubectl.apply(&DEBIAN.replace("{{ config }}", "{{ confg }}"))?;
+    is(&kstatus, kubectl, "Current", Some("Failed"))?;
     ensure!(
-        conditions(&kubectl, "profile/debian")?
-            .contains(&("Audited".to_owned(), "True".to_owned()))
+        conditions(kubectl, "profile/debian")?.contains(&("Audited".to_owned(), "True".to_owned()))
     );
 
     // What changed while no controller runs is not described by its status.
-    kubectl.apply(PROFILE)?;
-    is(&kstatus, &kubectl, "Current", Some("Current"))?;
+    kubectl.apply(DEBIAN)?;
+    is(&kstatus, kubectl, "Current", Some("Current"))?;
     controller.stop()?;
-    kubectl.apply(&PROFILE.replace("config: x", "config: z"))?;
-    is(&kstatus, &kubectl, "Current", Some("InProgress"))
+    kubectl.apply(&DEBIAN.replace("config: x", "config: z"))?;
+    is(&kstatus, kubectl, "Current", Some("InProgress"))
 }
