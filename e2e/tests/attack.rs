@@ -91,6 +91,33 @@ fn machines_boot_among_ten_thousand_idle_and_slow_connections_which_are_closed()
 }
 
 #[test]
+fn unfinished_heads_take_bounded_memory_and_machines_boot() -> Result<()> {
+    let manifests = manifests()?;
+    let mut server = Server::standalone(manifests.path()).start_ready()?;
+    let runtime = runtime()?;
+    boot_all(&runtime, server.http_address(), 50, 10).check()?;
+    let before = server.process().memory()?;
+    let mut head = b"GET /ipxe?serial=S1 HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
+    head.resize(31 * 1024, b'x');
+    let crowd = Crowd::gather(&runtime, server.http_address(), 8_000, &Habit::Begin(head))?;
+    let boots = boot_all(&runtime, server.http_address(), 200, 20);
+    let memory = server.process().memory()? - before;
+    println!(
+        "8,000 unfinished heads of 31 KiB: {memory} KiB, {} closed",
+        crowd.closed()
+    );
+    boots.check()?;
+    ensure!(boots.waits == 0, "{} machines had to wait", boots.waits);
+    // They are 248 MiB, without the buffers that they are in.
+    ensure!(memory < 200 * MIB, "{memory} KiB");
+    let displaced: u64 = server.metric("shaper_http_connections_displaced_total")?;
+    ensure!(displaced > 1_000, "{displaced} were displaced");
+    server.log().must_say("unfinished requests")?;
+    crowd.wait("all are closed", |crowd| crowd.closed() == 8_000)?;
+    boot_all(&runtime, server.http_address(), 50, 10).check()
+}
+
+#[test]
 fn ten_times_more_machines_than_places_all_boot_after_waiting() -> Result<()> {
     let manifests = manifests()?;
     let mut server = Server::standalone(manifests.path())

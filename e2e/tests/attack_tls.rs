@@ -36,6 +36,74 @@ fn client_hello() -> Vec<u8> {
     record
 }
 
+/// The start of a `ClientHello` of 64 KiB.
+fn long_client_hello() -> Vec<u8> {
+    let mut hello = vec![1, 0, 255, 255, 3, 3];
+    hello.resize(60 * 1024, 7);
+    let record = |part: &[u8]| {
+        let length = u16::try_from(part.len()).unwrap_or(0);
+        [&[22, 3, 1][..], &length.to_be_bytes(), part].concat()
+    };
+    hello.chunks(16 * 1024).flat_map(record).collect()
+}
+
+#[test]
+fn unfinished_handshakes_take_bounded_memory_and_machines_boot() -> Result<()> {
+    const MIB: u64 = 1024;
+    ensure_packages(&[Package::Curl])?;
+    let manifests = Manifests::of(&[
+        profile("secure", "#!ipxe\necho BOOTED-{{ subject.serial }} \n"),
+        assignment("all", "", "secure"),
+    ])?;
+    let authority = Authority::new("a private authority")?;
+    let certificates = Directory::of(
+        &authority.issue(&Leaf::server("boot.lab").address([127, 0, 0, 1]))?,
+        &authority,
+    )?;
+    let mut server = Server::standalone(manifests.path())
+        .args(["--https-listen", "127.0.0.1:0"])
+        .args(["--https-tls-dir".as_ref(), certificates.path().as_os_str()])
+        .start_ready()?;
+    let https = server.https_address()?;
+    let trusted = certificates.path().join("ca.crt").display().to_string();
+    let fetch = || {
+        let url = format!("https://{https}/ipxe?serial=S1");
+        process::output(
+            "curl",
+            [
+                "--silent",
+                "--show-error",
+                "--max-time",
+                "30",
+                "--cacert",
+                &trusted,
+                &url,
+            ],
+        )
+    };
+    ensure!(fetch()?.contains("BOOTED-S1"));
+    let before = server.process().memory()?;
+    let runtime = runtime()?;
+    // Longer than any handshake may be, and the longest that may go on.
+    let long = Crowd::gather(&runtime, https, 1_000, &Habit::Begin(long_client_hello()))?;
+    long.wait("all are closed", |long| long.closed() == 1_000)?;
+    let unfinished = long_client_hello()[..30 * 1024].to_vec();
+    let crowd = Crowd::gather(&runtime, https, 7_000, &Habit::Begin(unfinished))?;
+    ensure!(fetch()?.contains("BOOTED-S1"));
+    let memory = server.process().memory()? - before;
+    println!(
+        "7,000 unfinished handshakes of 30 KiB: {memory} KiB, {} closed",
+        crowd.closed()
+    );
+    // They are 210 MiB, without the buffers that they are in.
+    ensure!(memory < 200 * MIB, "{memory} KiB");
+    let displaced: u64 = server.metric("shaper_http_connections_displaced_total")?;
+    ensure!(displaced > 1_000, "{displaced} were displaced");
+    crowd.wait("all are closed", |crowd| crowd.closed() == 7_000)?;
+    ensure!(fetch()?.contains("BOOTED-S1"));
+    Ok(())
+}
+
 #[test]
 fn machines_are_served_among_idle_broken_and_endless_handshakes() -> Result<()> {
     ensure_packages(&[Package::Curl])?;

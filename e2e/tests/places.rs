@@ -26,10 +26,10 @@ struct Strangers {
 }
 
 impl Strangers {
-    fn hold(address: SocketAddr, count: usize, words: &'static [u8]) -> Self {
+    fn hold(address: SocketAddr, count: usize, words: &[u8]) -> Self {
         let is_over = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
-            let is_over = is_over.clone();
+            let (is_over, words) = (is_over.clone(), words.to_vec());
             move || {
                 let started = Instant::now();
                 let mut held: Vec<TcpStream> = Vec::new();
@@ -39,7 +39,8 @@ impl Strangers {
                         let Ok(stream) = connect(STRANGER, address) else {
                             break;
                         };
-                        let _ = (&stream).write_all(words);
+                        let _ = stream.set_write_timeout(Some(IN_TIME));
+                        let _ = (&stream).write_all(&words);
                         let _ = stream.set_nonblocking(true);
                         held.push(stream);
                     }
@@ -130,6 +131,36 @@ fn strangers_of_one_address_keep_no_machine_from_its_script() -> Result<()> {
         }
         let displaced: u64 = server.metric("shaper_http_connections_displaced_total")?;
         ensure!(displaced > 0, "{what}: none was displaced");
+    }
+    Ok(())
+}
+
+#[test]
+fn strangers_whose_heads_use_up_the_memory_keep_no_machine_from_its_script() -> Result<()> {
+    let manifests = Manifests::of(&[says_its_name("linux"), assignment("all", "", "linux")])?;
+    let server = Server::standalone(manifests.path()).start_ready()?;
+    let address = server.http_address();
+    // 46 MiB, of which 32 have room.
+    let mut head = b"GET /ipxe?serial=S1 HTTP/1.1\r\nHost: a\r\nX: ".to_vec();
+    head.resize(31 * 1024, b'x');
+    let _strangers = Strangers::hold(address, 1_500, &head);
+    let displaced = || server.metric("shaper_http_connections_displaced_total");
+    let started = Instant::now();
+    while displaced()? == 0 {
+        ensure!(started.elapsed() < LONG, "none was displaced");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    // A request that takes room itself, and one that does not.
+    let labels: String = (0..6)
+        .map(|number| format!("&label{number}={}", "x".repeat(1_000)))
+        .collect();
+    let long = format!("/ipxe?serial=S2{labels}");
+    for (what, from, path) in [
+        ("of another prefix", Ipv4Addr::new(127, 9, 0, 1), &*long),
+        ("of the strangers' address", STRANGER, "/ipxe?serial=S2"),
+    ] {
+        let served = answered(from, address, path, 100);
+        ensure!(served >= 99, "{served} of 100 machines {what} were served");
     }
     Ok(())
 }

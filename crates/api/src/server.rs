@@ -12,7 +12,10 @@ use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
-use net::{Connection, Connections, Handler, Listener, RequestIds, Source, Stage, Turns, WhenFull};
+use net::{
+    Connection, Connections, CountedInput, Handler, Listener, RequestIds, Source, Stage, Turns,
+    WhenFull,
+};
 use tls::{PublicTls, Reloader};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -141,6 +144,7 @@ impl Server {
         let connection = Connection::uncounted(remote);
         let turns = Turns::new(1);
         let peer = self.context.peer(&connection, self.local_addr()?, turns);
+        let stream = CountedInput::new(stream, connection.clone());
         let context = self.context.clone();
         context.serve(stream, peer, &connection, stop).await;
         Ok(())
@@ -162,10 +166,12 @@ impl Server {
             when_full: WhenFull::Shed(self.context.limits.shedding),
             proof: Stage::HeadRead,
             grace: self.context.limits.grace,
+            input_bytes: self.context.limits.input_bytes,
             answer_bytes: self.context.limits.answer_bytes,
             drain: self.context.limits.drain,
         };
-        let connections = Connections::new(self.context.scheme(), limits);
+        let displaced = self.context.metrics.connections_displaced.clone();
+        let connections = Connections::new(self.context.scheme(), limits, displaced);
         for (index, listener) in self.listeners.into_iter().enumerate() {
             let runtime = tokio::runtime::Builder::new_current_thread()
                 .enable_all()
@@ -242,8 +248,8 @@ impl Handler for ConnectionHandler {
     // of four, and a box is not copied when it is spawned.
     type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    fn serve(&self, stream: TcpStream, connection: Connection) -> Self::Served {
-        let Ok(local) = stream.local_addr() else {
+    fn serve(&self, stream: CountedInput<TcpStream>, connection: Connection) -> Self::Served {
+        let Ok(local) = stream.get_ref().local_addr() else {
             return Box::pin(std::future::ready(()));
         };
         let (context, stop) = (self.context.clone(), self.stop.clone());
@@ -271,10 +277,6 @@ impl Handler for ConnectionHandler {
                 }
             }
         })
-    }
-
-    fn displaced(&self, _: SocketAddr) {
-        self.context.metrics.connections_displaced.inc();
     }
 
     fn accept_failed(&self) {

@@ -8,7 +8,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
-use net::{Handler, LineLimit, Listener, Source, Stage, WhenFull};
+use net::{CountedInput, Handler, LineLimit, Listener, ReadAhead, Source, Stage, WhenFull};
 use prometheus_client::metrics::counter::Counter;
 use rustls::pki_types::CertificateDer;
 use tls::{MutualTls, Reloader};
@@ -26,28 +26,33 @@ use tracing::{error, info};
 const HANDSHAKE_TIMEOUT: Duration = Duration::from_secs(10);
 /// After this time without a handshake, a connection may be displaced by any newcomer.
 const HANDSHAKE_GRACE: Duration = Duration::from_secs(3);
+/// Bytes of all handshakes that have not arrived completely.
+const INPUT_BYTES: usize = 4 * 1024 * 1024;
 /// How often peer certificates are checked again, in case they have expired. They are also checked
 /// whenever our own files change.
 const RECHECK_INTERVAL: Duration = Duration::from_mins(1);
 
 /// A stream of connections that have completed their handshake, as tonic expects them.
-pub(crate) struct Accepted(mpsc::Receiver<io::Result<Connection>>);
+pub(crate) struct Accepted(mpsc::Receiver<io::Result<AcceptedConnection>>);
 
 /// Performs the handshake of each accepted connection and forwards the connection to tonic.
 struct HandshakeHandler {
     tls: Arc<Reloader<MutualTls>>,
-    sender: mpsc::Sender<io::Result<Connection>>,
+    sender: mpsc::Sender<io::Result<AcceptedConnection>>,
     lines: Arc<LineLimit>,
 }
 
 /// A connection that is closed once its peer's certificate would no longer be accepted.
-pub(crate) struct Connection {
-    stream: TlsStream<CountedStream>,
+pub(crate) struct Connection<S> {
+    stream: TlsStream<S>,
     peer: PeerInfo,
     ended: Pin<Box<WaitForCancellationFutureOwned>>,
     end: CancellationToken,
     _end_on_drop: DropGuard,
 }
+
+/// A follower's connection.
+type AcceptedConnection = Connection<ReadAhead<CountedInput<TcpStream>>>;
 
 /// A TCP stream that counts the bytes it receives.
 pub(crate) struct CountedStream {
@@ -81,6 +86,7 @@ impl Accepted {
             // Of a client certificate.
             proof: Stage::Handshaken,
             grace: HANDSHAKE_GRACE,
+            input_bytes: INPUT_BYTES,
             // The feed's own limits bound what it sends.
             answer_bytes: usize::MAX,
             // tonic drains the connections that it received.
@@ -92,7 +98,7 @@ impl Accepted {
             lines: Arc::default(),
         };
         tokio::spawn(async move {
-            let connections = net::Connections::new("feed", limits);
+            let connections = net::Connections::new("feed", limits, Counter::default());
             if let Err(error) = net::serve(listener, connections, handler, stop).await {
                 error!(%error, "can't accept followers");
             }
@@ -102,7 +108,7 @@ impl Accepted {
 }
 
 impl Stream for Accepted {
-    type Item = io::Result<Connection>;
+    type Item = io::Result<AcceptedConnection>;
 
     fn poll_next(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Self::Item>> {
         self.0.poll_recv(cx)
@@ -114,7 +120,7 @@ impl Stream for Accepted {
 impl Handler for HandshakeHandler {
     type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    fn serve(&self, stream: TcpStream, accepted: net::Connection) -> Self::Served {
+    fn serve(&self, stream: CountedInput<TcpStream>, accepted: net::Connection) -> Self::Served {
         let (tls, sender) = (self.tls.clone(), self.sender.clone());
         Box::pin(forward(stream, accepted, tls, sender, self.lines.clone()))
     }
@@ -128,14 +134,13 @@ impl Handler for HandshakeHandler {
 
 /// Performs the handshake, forwards the connection to tonic, and waits until it is closed.
 async fn forward(
-    stream: TcpStream,
+    stream: CountedInput<TcpStream>,
     accepted: net::Connection,
     tls: Arc<Reloader<MutualTls>>,
-    connections: mpsc::Sender<io::Result<Connection>>,
+    connections: mpsc::Sender<io::Result<AcceptedConnection>>,
     lines: Arc<LineLimit>,
 ) {
     let peer = accepted.peer();
-    let stream = CountedStream::new(stream, Counter::default());
     let stream = match accepted.handshake(stream, &*tls, HANDSHAKE_TIMEOUT).await {
         Ok(stream) => stream,
         Err(error) => {
@@ -146,9 +151,10 @@ async fn forward(
             return;
         }
     };
+    accepted.stop_counting_input();
     // A follower mostly waits for changes.
     let _busy = accepted.busy();
-    let connection = Connection::new(stream.into(), peer, tls, MutualTls::check_client);
+    let connection = Connection::new((*stream).into(), peer, tls, MutualTls::check_client);
     let closed = connection.closed();
     // When the accept loop closes this connection to make room, tonic's half ends as well.
     let _end = connection.end.clone().drop_guard();
@@ -159,11 +165,11 @@ async fn forward(
 
 // === impl Connection ===
 
-impl Connection {
+impl<S> Connection<S> {
     /// Wraps a TLS stream and keeps checking its peer with `check`, which depends on the end that
     /// we are.
     pub(crate) fn new(
-        stream: TlsStream<CountedStream>,
+        stream: TlsStream<S>,
         address: SocketAddr,
         tls: Arc<Reloader<MutualTls>>,
         check: fn(&MutualTls, &[CertificateDer<'_>]) -> Result<(), rustls::Error>,
@@ -223,7 +229,7 @@ async fn recheck(
     }
 }
 
-impl AsyncRead for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncRead for Connection<S> {
     fn poll_read(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -236,7 +242,7 @@ impl AsyncRead for Connection {
     }
 }
 
-impl AsyncWrite for Connection {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Connection<S> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         cx: &mut Context<'_>,
@@ -257,7 +263,7 @@ impl AsyncWrite for Connection {
     }
 }
 
-impl Connected for Connection {
+impl<S> Connected for Connection<S> {
     type ConnectInfo = PeerInfo;
 
     fn connect_info(&self) -> PeerInfo {

@@ -1,6 +1,7 @@
 //! The table of one server's open connections, and its limits.
 
 mod entry;
+mod input;
 mod reserved;
 #[cfg(test)]
 mod tests;
@@ -8,10 +9,12 @@ mod tests;
 use std::collections::HashMap;
 use std::io;
 use std::net::SocketAddr;
+use std::sync::atomic::AtomicUsize;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use places::{Places, Source, Standing};
+use prometheus_client::metrics::counter::Counter;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 use tracing::warn;
@@ -20,11 +23,13 @@ use crate::accept_errors::AcceptErrors;
 
 use entry::Entry;
 pub use entry::{Busy, Connection, Stage};
+pub use input::HeldInput;
+pub(crate) use input::{MayRead, READ_BYTES};
 pub use reserved::{NoRoom, Reserved};
 
 /// How often a newcomer that waits looks whether a connection that is shed must hurry.
 const SHED_WAIT: Duration = Duration::from_millis(20);
-/// The interval between warnings that all connections are taken.
+/// The interval between warnings of the same kind.
 const WARNING_INTERVAL: Duration = Duration::from_mins(1);
 
 /// How many connections a server serves, and what happens to more.
@@ -41,6 +46,10 @@ pub struct Limits {
     pub proof: Stage,
     /// After this time without proof, a connection may be displaced by any newcomer.
     pub grace: Duration,
+    /// Bytes of all long input that is not whole: TLS handshakes, heads of requests, and what servers
+    /// [hold](Connection::held_input). When it is used up, connections end: always one of the
+    /// address that holds most, in the prefix that holds most.
+    pub input_bytes: usize,
     /// Bytes of all long answers that clients have not read yet; see [`Connection::reserve`].
     pub answer_bytes: usize,
     /// How long connections may take to end once the server stops. Zero closes them at once.
@@ -89,6 +98,12 @@ struct Shared {
     /// Notified when a place becomes free.
     freed: Notify,
     reserved: reserved::Total,
+    /// The bytes that the input of all connections takes.
+    held_input: AtomicUsize,
+    /// The bytes that the input of connections takes that were closed, until their tasks end.
+    closing_input: AtomicUsize,
+    /// Counts connections that were closed to make room.
+    displaced: Counter,
 }
 
 #[derive(Debug)]
@@ -98,7 +113,8 @@ struct Table {
     shed: Group,
     next_id: u64,
     accept_errors: AcceptErrors,
-    warned_at: Option<Instant>,
+    warned_of_connections: Option<Instant>,
+    warned_of_input: Option<Instant>,
 }
 
 /// Connections that share places.
@@ -111,8 +127,9 @@ struct Group {
 // === impl Connections ===
 
 impl Connections {
-    /// An empty table for the server of this name, as logs call it.
-    pub fn new(server: &'static str, limits: Limits) -> Self {
+    /// An empty table for the server of this name, as logs call it. `displaced` counts connections that
+    /// are closed to make room for others.
+    pub fn new(server: &'static str, limits: Limits, displaced: Counter) -> Self {
         let shed = match limits.when_full {
             WhenFull::Refuse => 0,
             WhenFull::Shed(connections) => connections,
@@ -122,7 +139,8 @@ impl Connections {
             shed: Group::new(shed),
             next_id: 0,
             accept_errors: AcceptErrors::default(),
-            warned_at: None,
+            warned_of_connections: None,
+            warned_of_input: None,
         };
         Self(Arc::new(Shared {
             server,
@@ -130,6 +148,9 @@ impl Connections {
             table: Mutex::new(table),
             freed: Notify::new(),
             reserved: reserved::Total::default(),
+            held_input: AtomicUsize::default(),
+            closing_input: AtomicUsize::default(),
+            displaced,
         }))
     }
 
@@ -186,7 +207,9 @@ impl Connections {
                     .served
                     .make_room(source, |entry| entry.standing(limits, now), Entry::close);
             table.warn_of_shortage(self.0.server, now);
-            if displaced.is_none() {
+            if displaced.is_some() {
+                self.0.displaced.inc();
+            } else {
                 let WhenFull::Shed(_) = limits.when_full else {
                     return Err(Full::Refuse);
                 };
@@ -236,11 +259,9 @@ impl Table {
 
     /// Logs now and then that all places are taken, and the address that holds most.
     fn warn_of_shortage(&mut self, server: &'static str, now: Instant) {
-        let is_silent = |at| now.saturating_duration_since(at) < WARNING_INTERVAL;
-        if self.warned_at.is_some_and(is_silent) {
+        if !is_due(&mut self.warned_of_connections, now) {
             return;
         }
-        self.warned_at = Some(now);
         let connections = self.served.places.len();
         if let Some((source, held)) = self.served.places.largest() {
             warn!(
@@ -249,6 +270,16 @@ impl Table {
             );
         }
     }
+}
+
+/// Whether a warning may be logged again. Records that it is.
+fn is_due(warned_at: &mut Option<Instant>, now: Instant) -> bool {
+    let is_recent = |at| now.saturating_duration_since(at) < WARNING_INTERVAL;
+    let is_due = !warned_at.is_some_and(is_recent);
+    if is_due {
+        *warned_at = Some(now);
+    }
+    is_due
 }
 
 // === impl Group ===
@@ -307,6 +338,7 @@ impl Drop for Place {
             .group(self.connection.is_shed())
             .remove(source, self.id);
         drop(table);
+        self.connection.input_is_freed();
         self.shared.freed.notify_one();
     }
 }

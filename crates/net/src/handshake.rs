@@ -16,13 +16,17 @@ use tokio_rustls::rustls::ServerConfig;
 use tokio_rustls::rustls::server::Acceptor;
 use tokio_rustls::server::TlsStream;
 
-use crate::{Connection, Source, Stage, Turns};
+use crate::{Connection, ReadAhead, Source, Turns};
 
 /// Signatures, the costly part of a handshake, of all servers of this process.
 static SIGNATURES: LazyLock<Turns> = LazyLock::new(|| {
     // A task that has a turn waits until a thread runs it.
     Turns::new(2 * std::thread::available_parallelism().map_or(2, NonZero::get))
 });
+
+/// A TLS stream after its handshake, on the heap: every future that it passes through would have room
+/// for it.
+type Accepted<S> = Box<TlsStream<ReadAhead<S>>>;
 
 /// The server side of certificate files that are re-read while running.
 pub trait ServerTls: Sync {
@@ -58,7 +62,8 @@ impl ServerTls for Reloader<MutualTls> {
 // === impl Connection ===
 
 impl Connection {
-    /// Accepts a TLS handshake on the connection's stream within `limit`.
+    /// Accepts a TLS handshake on the connection's stream within `limit`. The stream [counts its
+    /// input](crate::CountedInput), which has a limit too.
     ///
     /// A failure is counted; the caller decides how loud to log it. While `tls` has no usable
     /// certificate, every handshake fails.
@@ -67,10 +72,11 @@ impl Connection {
         stream: S,
         tls: &impl ServerTls,
         limit: Duration,
-    ) -> io::Result<TlsStream<S>>
+    ) -> io::Result<Accepted<S>>
     where
         S: AsyncRead + AsyncWrite + Unpin,
     {
+        self.handshake_starts();
         let accepted = match tls.server_config() {
             None => Err(io::Error::other("no valid certificate is loaded")),
             Some(config) => timeout(limit, accept(stream, config, self.peer().ip().into()))
@@ -78,7 +84,7 @@ impl Connection {
                 .unwrap_or_else(|_| Err(io::ErrorKind::TimedOut.into())),
         };
         match &accepted {
-            Ok(_) => self.reached(Stage::Handshaken),
+            Ok(_) => self.handshake_succeeded(),
             Err(error) => tls.handshake_failed(tls::handshake_reason(error)),
         }
         accepted
@@ -88,12 +94,53 @@ impl Connection {
 /// Accepts a handshake. A `ClientHello` costs its sender nothing, and its answer a signature: networks
 /// take turns at these. The answer may take several messages of the client, as after a
 /// `HelloRetryRequest`, and the client may have a certificate to check.
-async fn accept<S>(stream: S, config: Arc<ServerConfig>, source: Source) -> io::Result<TlsStream<S>>
+async fn accept<S>(stream: S, config: Arc<ServerConfig>, source: Source) -> io::Result<Accepted<S>>
 where
     S: AsyncRead + AsyncWrite + Unpin,
 {
-    let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
-    in_turns(&SIGNATURES, source, hello.into_stream(config)).await
+    let mut stream = ReadAhead::new(stream);
+    stream
+        .fill_until(|bytes, _| is_client_hello_whole(bytes))
+        .await?;
+    let accept = async {
+        let hello = LazyConfigAcceptor::new(Acceptor::default(), stream).await?;
+        let stream = in_turns(&SIGNATURES, source, hello.into_stream(config)).await?;
+        Ok(Box::new(stream))
+    };
+    // A session is large, and connections that wait for a `ClientHello` have no room for one.
+    Box::pin(accept).await
+}
+
+/// Whether a client has sent a whole `ClientHello` (RFC 8446, sections 4 and 5.1), or something else
+/// that rustls is to refuse.
+fn is_client_hello_whole(mut bytes: &[u8]) -> bool {
+    const HANDSHAKE: u8 = 22;
+    let mut wanted = None;
+    let mut arrived = 0;
+    loop {
+        let Some((&[kind, _, _, high, low], rest)) = bytes.split_first_chunk() else {
+            return bytes.first().is_some_and(|kind| *kind != HANDSHAKE);
+        };
+        let length = usize::from(u16::from_be_bytes([high, low]));
+        if kind != HANDSHAKE || length == 0 {
+            return true;
+        }
+        let (payload, next) = rest.split_at(length.min(rest.len()));
+        arrived += payload.len();
+        let wanted = *wanted.get_or_insert(match payload {
+            [_, a, b, c, ..] => 4 + u32::from_be_bytes([0, *a, *b, *c]) as usize,
+            // The header of the message is divided, which no client does.
+            _ if payload.len() == length => return true,
+            _ => return false,
+        });
+        if arrived >= wanted {
+            return true;
+        }
+        if payload.len() < length {
+            return false;
+        }
+        bytes = next;
+    }
 }
 
 /// Runs a future, with a turn each time that it can go on.
@@ -131,6 +178,38 @@ mod tests {
     use tokio::time::sleep;
 
     use super::*;
+
+    #[test]
+    fn a_client_hello_is_whole_with_its_last_byte_in_any_number_of_records() {
+        let mut message = vec![1, 0, 1, 0];
+        message.resize(4 + 256, 7);
+        for at_once in [4, 5, 100, 259, 260] {
+            let records: Vec<u8> = message
+                .chunks(at_once)
+                .flat_map(|part| {
+                    let length = u16::try_from(part.len()).unwrap().to_be_bytes();
+                    [&[22, 3, 1][..], &length, part].concat()
+                })
+                .collect();
+            for end in 0..records.len() {
+                assert!(!is_client_hello_whole(&records[..end]), "{at_once} {end}");
+            }
+            assert!(is_client_hello_whole(&records), "{at_once}");
+        }
+    }
+
+    #[test]
+    fn what_is_no_client_hello_is_left_to_rustls() {
+        for other in [
+            &b"GET / HTTP/1.1\r\n"[..],
+            &[21, 3, 3, 0, 2, 1, 0],
+            &[22, 3, 1, 0, 0],
+            &[22, 3, 1, 0, 3, 1, 0, 1],
+            &[22, 3, 1, 0, 4, 1, 0, 1, 0, 23],
+        ] {
+            assert!(is_client_hello_whole(other), "{other:?}");
+        }
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_future_goes_on_only_with_a_turn() {

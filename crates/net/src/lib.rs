@@ -7,7 +7,7 @@
 //! What is spoken on the stream is the handler's business.
 //!
 //! ```text
-//! Listener --serve--> Connections::admit --> Handler::serve(stream, connection)
+//! Listener --serve--> Connections::admit --> Handler::serve(CountedInput, connection)
 //!                                                 |
 //!                              Connection::handshake (TLS), reached(Stage), busy()
 //! ```
@@ -35,7 +35,8 @@
 //! ```
 //! use std::time::Duration;
 //!
-//! use net::{Connection, Connections, Limits, Listener, Stage, WhenFull};
+//! use net::{Connection, Connections, CountedInput, Limits, Listener, Stage, WhenFull};
+//! use prometheus_client::metrics::counter::Counter;
 //! use tokio::io::{AsyncReadExt, AsyncWriteExt};
 //! use tokio::net::TcpStream;
 //! use tokio_util::sync::CancellationToken;
@@ -49,15 +50,16 @@
 //!     when_full: WhenFull::Refuse,
 //!     proof: Stage::Accepted,
 //!     grace: Duration::from_secs(1),
+//!     input_bytes: 1024 * 1024,
 //!     answer_bytes: 1024 * 1024,
 //!     drain: Duration::from_secs(5),
 //! };
-//! let greet = |mut stream: TcpStream, connection: Connection| async move {
+//! let greet = |mut stream: CountedInput<TcpStream>, connection: Connection| async move {
 //!     let greeting = format!("hello, {}\n", connection.peer().ip());
 //!     let _ = stream.write_all(greeting.as_bytes()).await;
 //! };
 //! let stop = CancellationToken::new();
-//! let connections = Connections::new("greeter", limits);
+//! let connections = Connections::new("greeter", limits, Counter::default());
 //! let serving = tokio::spawn(net::serve(listener, connections, greet, stop.clone()));
 //!
 //! let mut greeting = String::new();
@@ -72,19 +74,24 @@
 mod accept_errors;
 mod connections;
 mod counted;
+mod counted_input;
 mod handshake;
 mod line_limit;
 mod listener;
 mod open_files;
 mod permits;
 mod plain_text;
+mod read_ahead;
 mod request_id;
 mod serve;
 mod turns;
 mod write_timeout;
 
-pub use connections::{Busy, Connection, Connections, Limits, NoRoom, Reserved, Stage, WhenFull};
+pub use connections::{
+    Busy, Connection, Connections, HeldInput, Limits, NoRoom, Reserved, Stage, WhenFull,
+};
 pub use counted::Counted;
+pub use counted_input::CountedInput;
 pub use handshake::ServerTls;
 pub use line_limit::{LeftOut, LineLimit};
 pub use listener::Listener;
@@ -92,6 +99,7 @@ pub use open_files::raise_open_files;
 pub use permits::{Permit, Permits};
 pub use places::Source;
 pub use plain_text::{PlainText, TEXT, response};
+pub use read_ahead::ReadAhead;
 pub use request_id::{RequestId, RequestIds};
 pub use serve::{Handler, serve};
 pub use turns::{Turn, Turns};

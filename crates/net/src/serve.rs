@@ -13,28 +13,26 @@ use tracing::{debug, error, warn};
 
 use crate::accept_errors::is_about_one_connection;
 use crate::connections::Place;
-use crate::{Connection, Connections, Listener};
+use crate::{Connection, Connections, CountedInput, Listener};
 
 /// How long to wait after a failed `accept`: file descriptors become free when connections close.
 const BACK_OFF: Duration = Duration::from_millis(100);
 
 /// What a server does with a connection.
 ///
-/// A closure `Fn(TcpStream, Connection) -> impl Future` is one.
+/// A closure `Fn(CountedInput<TcpStream>, Connection) -> impl Future` is one.
 pub trait Handler {
     /// The future that serves one connection.
     type Served: Future<Output = ()> + Send + 'static;
 
-    /// Serves one connection to its end, that of the returned future.
+    /// Serves one connection to its end, that of the returned future. Tells the connection what has
+    /// arrived, with [`reached`](Connection::reached).
     ///
     /// A large future should be boxed here, since spawning moves it several times.
-    fn serve(&self, stream: TcpStream, connection: Connection) -> Self::Served;
+    fn serve(&self, stream: CountedInput<TcpStream>, connection: Connection) -> Self::Served;
 
     /// Called for each connection that is closed unserved because the server is full.
     fn refused(&self, _peer: SocketAddr) {}
-
-    /// Called for each connection that is closed to make room for another.
-    fn displaced(&self, _peer: SocketAddr) {}
 
     /// Called for each failed `accept`.
     fn accept_failed(&self) {}
@@ -108,10 +106,11 @@ pub async fn serve(
 
 fn start(tasks: &mut JoinSet<()>, handler: &impl Handler, stream: TcpStream, place: Place) {
     let _ = stream.set_nodelay(true);
-    if let Some(peer) = place.displaced {
-        handler.displaced(peer);
-    }
     let connection = place.connection().clone();
+    if let Some(displaced) = place.displaced {
+        debug!(peer = %connection.peer(), %displaced, "a connection was displaced");
+    }
+    let stream = CountedInput::new(stream, connection.clone());
     let served = handler.serve(stream, connection.clone());
     let task = tasks.spawn(async move {
         served.await;
@@ -137,12 +136,12 @@ fn log_panic(connections: &Connections, ended: Result<(), tokio::task::JoinError
 
 impl<F, S> Handler for F
 where
-    F: Fn(TcpStream, Connection) -> S,
+    F: Fn(CountedInput<TcpStream>, Connection) -> S,
     S: Future<Output = ()> + Send + 'static,
 {
     type Served = S;
 
-    fn serve(&self, stream: TcpStream, connection: Connection) -> S {
+    fn serve(&self, stream: CountedInput<TcpStream>, connection: Connection) -> S {
         self(stream, connection)
     }
 }

@@ -3,7 +3,8 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
-use net::{Connection, Connections, Limits, Listener, Stage, WhenFull};
+use net::{Connection, Connections, CountedInput, Limits, Listener, Stage, WhenFull};
+use prometheus_client::metrics::counter::Counter;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use tokio::task::JoinHandle;
@@ -24,8 +25,8 @@ struct Running {
 fn start(limits: Limits) -> Running {
     let listener = Listener::bind(([127, 0, 0, 1], 0).into()).unwrap();
     let (address, stop) = (listener.local_addr(), CancellationToken::new());
-    let connections = Connections::new("echo", limits);
-    let echo = |mut stream: TcpStream, _connection: Connection| async move {
+    let connections = Connections::new("echo", limits, Counter::default());
+    let echo = |mut stream: CountedInput<TcpStream>, _connection: Connection| async move {
         if let Ok(byte) = stream.read_u8().await {
             assert_ne!(byte, b'!', "asked to panic");
             let _ = stream.write_u8(byte).await;
@@ -46,6 +47,7 @@ fn limits() -> Limits {
         when_full: WhenFull::Refuse,
         proof: Stage::HeadRead,
         grace: LONG,
+        input_bytes: 1024 * 1024,
         answer_bytes: 1024,
         drain: LONG,
     }

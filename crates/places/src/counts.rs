@@ -1,11 +1,11 @@
-//! How many places each of several groups holds, and which holds most.
+//! How much each of several groups holds, and which holds most.
 
 use std::collections::BTreeSet;
 use std::hash::Hash;
 
 use ahash::AHashMap;
 
-/// How many places each group holds. Groups that hold none are not there.
+/// How much each group holds: places, or bytes. Groups that hold nothing are not there.
 #[derive(Debug)]
 pub(crate) struct Counts<G> {
     by_group: AHashMap<G, usize>,
@@ -26,26 +26,27 @@ impl<G> Default for Counts<G> {
 }
 
 impl<G: Copy + Hash + Ord> Counts<G> {
-    pub(crate) fn add(&mut self, group: G) {
+    pub(crate) fn add(&mut self, group: G, amount: usize) {
         let count = self.by_group.entry(group).or_default();
         self.by_count.remove(&(*count, group));
-        *count += 1;
+        *count += amount;
         self.by_count.insert((*count, group));
-        self.total += 1;
+        self.total += amount;
     }
 
-    pub(crate) fn subtract(&mut self, group: G) {
+    /// Takes back an amount that was [added](Self::add).
+    pub(crate) fn subtract(&mut self, group: G, amount: usize) {
         let Some(count) = self.by_group.get_mut(&group) else {
             return;
         };
         self.by_count.remove(&(*count, group));
-        *count -= 1;
+        *count -= amount;
         if *count == 0 {
             self.by_group.remove(&group);
         } else {
             self.by_count.insert((*count, group));
         }
-        self.total -= 1;
+        self.total -= amount;
     }
 
     pub(crate) fn of(&self, group: G) -> usize {
@@ -57,12 +58,12 @@ impl<G: Copy + Hash + Ord> Counts<G> {
         self.by_count.last().map(|(_, group)| *group)
     }
 
-    /// How many groups hold a place.
+    /// How many groups hold anything.
     pub(crate) fn len(&self) -> usize {
         self.by_group.len()
     }
 
-    /// How many places all groups hold.
+    /// How much all groups hold.
     pub(crate) fn total(&self) -> usize {
         self.total
     }

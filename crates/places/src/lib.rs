@@ -18,6 +18,10 @@
 //! one prefix, never keeps others out: the more places it holds, the sooner it loses one. Clients
 //! that share an address, behind a NAT, displace each other only where a place is not used.
 //!
+//! Memory is limited too, and holders take more or less of it. [`yielding_amount`] names those that
+//! give theirs back when it runs out: always one of the address that holds most, in the prefix that
+//! holds most.
+//!
 //! The crate does no I/O and reads no clock: the server says what a holder has done.
 //!
 //! # Example
@@ -38,6 +42,7 @@
 //! assert_eq!(places.yielding(stranger, |_| Standing::Unproven), None);
 //! ```
 
+mod amounts;
 mod counts;
 mod queues;
 mod source;
@@ -50,6 +55,7 @@ use ahash::AHashMap;
 use counts::Counts;
 use queues::Queues;
 
+pub use amounts::{Holding, yielding_amount};
 pub use source::Source;
 
 /// A prefix or address that holds less than this part of all places does not count as large, even
@@ -186,8 +192,8 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
             return;
         }
         holders.queues.push(holder);
-        prefix.by_size.add(source.address);
-        self.by_size.add(source.prefix);
+        prefix.by_size.add(source.address, 1);
+        self.by_size.add(source.prefix, 1);
         self.queues.push((source, holder));
         let prefixes = &self.prefixes;
         self.queues
@@ -215,11 +221,11 @@ impl<K: Copy + Eq + Hash + Ord> Places<K> {
                 .queues
                 .compact(all.len(), |holder| all.contains(holder));
         }
-        prefix.by_size.subtract(source.address);
+        prefix.by_size.subtract(source.address, 1);
         if prefix.addresses.is_empty() {
             self.prefixes.remove(&source.prefix);
         }
-        self.by_size.subtract(source.prefix);
+        self.by_size.subtract(source.prefix, 1);
         true
     }
 

@@ -23,9 +23,11 @@ use hyper::service::service_fn;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use manifests::listing::Listing;
 use net::{
-    Connection, Connections, Limits, PlainText, Source, Stage, Turns, WhenFull, WriteTimeout,
+    Connection, Connections, CountedInput, Limits, PlainText, Source, Stage, Turns, WhenFull,
+    WriteTimeout,
 };
 use prometheus_client::encoding::text::encode;
+use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
@@ -46,9 +48,13 @@ const LIMITS: Limits = Limits {
     when_full: WhenFull::Refuse,
     proof: Stage::HeadRead,
     grace: Duration::from_secs(1),
+    input_bytes: 1024 * 1024,
     answer_bytes: usize::MAX,
     drain: Duration::ZERO,
 };
+
+/// Size of the longest head that is read.
+const HEAD_BUFFER_BYTES: usize = 32 * 1024;
 
 /// How long a client may take to send the head of a request.
 const IDLE_TIMEOUT: Duration = Duration::from_mins(1);
@@ -130,11 +136,12 @@ impl AdminState {
         match port.listener {
             AdminListener::Unix(socket) => socket.serve(admin, stop).await,
             AdminListener::Tcp(listener) => {
-                let serve = move |stream: TcpStream, connection: Connection| {
+                let serve = move |stream: CountedInput<TcpStream>, connection: Connection| {
                     let client = Client::from_address(connection.peer().ip());
                     serve_stream(admin.clone(), stream, client, connection)
                 };
-                net::serve(listener, Connections::new("admin", LIMITS), serve, stop).await
+                let connections = Connections::new("admin", LIMITS, Counter::default());
+                net::serve(listener, connections, serve, stop).await
             }
         }
     }
@@ -351,6 +358,7 @@ where
     let served = http1::Builder::new()
         .timer(TokioTimer::new())
         .header_read_timeout(IDLE_TIMEOUT)
+        .max_buf_size(HEAD_BUFFER_BYTES)
         .serve_connection(
             TokioIo::new(WriteTimeout::new(stream, connection.clone(), WRITE_TIMEOUT)),
             service,

@@ -14,7 +14,8 @@ use tracing::warn;
 use crate::address::cannot_listen;
 use crate::logs;
 
-/// Maximum number of HTTPS connections. Each takes about 40 KiB, far more than one without TLS.
+/// Maximum number of HTTPS connections. With a request, each takes about 40 KiB, far more than one
+/// without TLS.
 const MAX_TLS_CONNECTIONS: usize = 8 * 1024;
 
 /// Open files reserved for everything but machines: manifests, the admin port, the feed.

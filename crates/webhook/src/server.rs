@@ -16,8 +16,8 @@ use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use net::{
-    Connection, Connections, Counted, Handler, LineLimit, Listener, Permits, PlainText, Source,
-    Stage, Turns, WhenFull,
+    Connection, Connections, Counted, CountedInput, Handler, HeldInput, LineLimit, Listener,
+    Permits, PlainText, Source, Stage, Turns, WhenFull,
 };
 use tls::{PublicTls, Reloader};
 use tokio::net::TcpStream;
@@ -40,6 +40,9 @@ pub struct Limits {
     pub in_flight: usize,
     /// Size of a body. An object takes at most 1.5 MB in etcd, and an update holds it twice.
     pub body_bytes: usize,
+    /// Size of all bodies that are being read or reviewed, and of all long handshakes, in bytes.
+    /// Beyond, connections of the network that holds most are closed.
+    pub input_bytes: usize,
     /// Size of all headers of a request, in bytes.
     pub header_bytes: u32,
     /// Time for a TLS handshake, and for the head of a request in HTTP/1.1.
@@ -103,6 +106,7 @@ impl Default for Limits {
             streams: 100,
             in_flight: 128,
             body_bytes: 4 * 1024 * 1024,
+            input_bytes: 64 * 1024 * 1024,
             header_bytes: 16 * 1024,
             head: Duration::from_secs(15),
             grace: Duration::from_secs(5),
@@ -155,18 +159,20 @@ impl Server {
             when_full: WhenFull::Refuse,
             proof: Stage::HeadRead,
             grace: limits.grace,
+            input_bytes: limits.input_bytes,
             // Answers are short.
             answer_bytes: usize::MAX,
             // A handshake that has begun is finished first.
             drain: limits.head + limits.drain,
         };
+        let displaced = self.shared.metrics.connections_displaced.clone();
         let handler = Serving {
             shared: self.shared,
             stop: stop.clone(),
         };
         net::serve(
             self.listener,
-            Connections::new("webhook", limits),
+            Connections::new("webhook", limits, displaced),
             handler,
             stop,
         )
@@ -179,17 +185,13 @@ impl Server {
 impl Handler for Serving {
     type Served = Pin<Box<dyn Future<Output = ()> + Send>>;
 
-    fn serve(&self, stream: TcpStream, connection: Connection) -> Self::Served {
+    fn serve(&self, stream: CountedInput<TcpStream>, connection: Connection) -> Self::Served {
         let (shared, stop) = (self.shared.clone(), self.stop.clone());
         Box::pin(shared.serve(stream, connection, stop))
     }
 
     fn refused(&self, _: SocketAddr) {
         self.shared.metrics.connections_shed.inc();
-    }
-
-    fn displaced(&self, _: SocketAddr) {
-        self.shared.metrics.connections_displaced.inc();
     }
 }
 
@@ -199,7 +201,7 @@ impl Shared {
     /// Serves one connection to its end.
     async fn serve(
         self: Arc<Self>,
-        stream: TcpStream,
+        stream: CountedInput<TcpStream>,
         connection: Connection,
         stop: CancellationToken,
     ) {
@@ -241,8 +243,11 @@ impl Shared {
                 async move {
                     last.store(shared.now(), Ordering::Relaxed);
                     connection.reached(Stage::HeadRead);
+                    // HTTP/2 bounds what it holds of heads. Bodies take room of their own.
+                    connection.stop_counting_input();
                     let _busy = connection.busy();
-                    Ok::<_, Infallible>(shared.respond(request, peer, caller).await)
+                    let held = connection.held_input();
+                    Ok::<_, Infallible>(shared.respond(request, peer, caller, held).await)
                 }
             })
         };
@@ -328,10 +333,11 @@ impl Shared {
         request: Request<Incoming>,
         peer: SocketAddr,
         caller: Caller,
+        held: HeldInput,
     ) -> Reply {
         let metrics = self.metrics.clone();
         let _counted = Counted::new(&metrics.in_flight);
-        match self.review(request, peer.ip(), caller).await {
+        match self.review(request, peer.ip(), caller, held).await {
             Ok(json) => net::response(StatusCode::OK, "application/json", json),
             Err(refused) => {
                 metrics.record_refusal(refused.reason);
@@ -351,6 +357,7 @@ impl Shared {
         request: Request<Incoming>,
         peer: IpAddr,
         caller: Caller,
+        mut held: HeldInput,
     ) -> Result<String, Refused> {
         let source = Source::from(peer);
         let hook = self.check_head(&request)?;
@@ -362,7 +369,11 @@ impl Shared {
             )
         };
         let permit = self.in_flight.try_acquire(source).ok_or_else(overloaded)?;
-        let body = Limited::new(request.into_body(), self.limits.body_bytes).collect();
+        let body = request.into_body().map_frame(|frame| {
+            held.add(frame.data_ref().map_or(0, Bytes::len));
+            frame
+        });
+        let body = Limited::new(body, self.limits.body_bytes).collect();
         let body = tokio::select! {
             body = timeout(self.limits.body, body) => body,
             () = permit.revoked() => return Err(overloaded()),
@@ -395,7 +406,7 @@ impl Shared {
         // A review may take a while, and a panic in it must not end other connections. It also runs
         // on when its client has gone.
         let answered = tokio::task::spawn_blocking(move || {
-            let _counted = (permit, processor);
+            let _counted = (permit, processor, held);
             reviews.answer(hook, &body, started, (caller, peer))
         });
         match answered.await {

@@ -19,6 +19,8 @@ use super::{HANG, connect};
 pub enum Habit {
     /// Sends nothing.
     Idle,
+    /// Sends these bytes at once, and nothing more.
+    Begin(Vec<u8>),
     /// Sends these bytes, one a second.
     Dribble(&'static [u8]),
     /// Sends this request and reads nothing of the answer.
@@ -139,6 +141,11 @@ async fn live(mut stream: TcpStream, habit: Habit) -> std::io::Result<End> {
     let mut byte = [0; 1];
     match habit {
         Habit::Idle => stream.read(&mut byte).await.map(|_| End::Closed),
+        Habit::Begin(bytes) => {
+            // The server may close the connection before it has read everything.
+            let _ = stream.write_all(&bytes).await;
+            stream.read(&mut byte).await.map(|_| End::Closed)
+        }
         Habit::Dribble(text) => {
             for piece in text.iter().cycle() {
                 tokio::select! {

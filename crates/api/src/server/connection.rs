@@ -9,9 +9,9 @@ use std::time::{Duration, SystemTime};
 use http::StatusCode;
 use hyper::body::Incoming;
 use hyper::server::conn::http1;
-use hyper::service::service_fn;
+use hyper::service::{HttpService, service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
-use net::{Counted, PlainText, Stage, WriteTimeout};
+use net::{Counted, PlainText, ReadAhead, Stage, WriteTimeout};
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::sync::Notify;
 use tokio::time::{sleep, timeout};
@@ -84,6 +84,34 @@ impl ServerContext {
         S: AsyncRead + AsyncWrite + Unpin,
     {
         let _open = Counted::new(&self.metrics.connections);
+        let mut stream = ReadAhead::new(stream);
+        let first_head = timeout(self.limits.head, stream.fill_until(is_head_whole));
+        let arrived = tokio::select! {
+            biased;
+            arrived = first_head => arrived,
+            () = accepted.must_hurry() => {
+                shed::answer(stream.into_inner()).await;
+                return;
+            }
+            () = until_first_request_is_late(&stop) => return,
+        };
+        // Otherwise the client is too slow, or has gone.
+        if let Ok(Ok(())) = arrived {
+            // Buffers are large, and connections that wait for a request need none.
+            Box::pin(self.serve_requests(stream, peer, accepted, stop)).await;
+        }
+    }
+
+    /// Answers the requests of a connection.
+    async fn serve_requests<S>(
+        self: Arc<Self>,
+        stream: ReadAhead<S>,
+        peer: Peer,
+        accepted: &net::Connection,
+        stop: CancellationToken,
+    ) where
+        S: AsyncRead + AsyncWrite + Unpin,
+    {
         let state = ConnectionState::default();
         let service = service_fn(|request| {
             accepted.reached(Stage::HeadRead);
@@ -92,16 +120,16 @@ impl ServerContext {
             async move {
                 // Else the runtime would answer in the order in which requests arrived, and one client
                 // with many connections would delay all others.
-                let _turn = if context.metrics.connections.get() >= MIN_CONNECTIONS_FOR_TURNS {
-                    Some(peer.turns.take(peer.source).await)
+                let mut turn = None;
+                if context.metrics.connections.get() >= MIN_CONNECTIONS_FOR_TURNS {
+                    turn = Some(peer.turns.take(peer.source).await);
                 } else if is_pipelined {
                     // Others are served between two requests that arrived together.
                     tokio::task::yield_now().await;
-                    None
-                } else {
-                    None
-                };
-                Ok::<_, Infallible>(context.respond(&request, peer, accepted, state, stop))
+                }
+                let response = context.respond(&request, peer, accepted, state, stop);
+                drop(turn);
+                Ok::<_, Infallible>(response)
             }
         });
         let rewrite = |status| self.reject(status, &peer, &state);
@@ -131,7 +159,8 @@ impl ServerContext {
                 if !state.has_answered.load(Ordering::Relaxed) {
                     // `ErrorRewriter` passes on what is written now.
                     state.response_in_flight.set();
-                    shed::answer(connection.into_parts().io.into_inner()).await;
+                    let stream = stream_of(connection);
+                    shed::answer(stream).await;
                     return;
                 }
                 // The request arrived at the same moment. The connection is not counted any more, so
@@ -151,7 +180,8 @@ impl ServerContext {
             }
         }
         if state.has_unread_input.load(Ordering::Relaxed) {
-            linger(connection.into_parts().io.into_inner()).await;
+            let stream = stream_of(connection);
+            linger(stream).await;
         }
     }
 
@@ -164,7 +194,7 @@ impl ServerContext {
     ) -> hyper::Result<()>
     where
         C: hyper::rt::Read + hyper::rt::Write + Unpin,
-        S: hyper::service::HttpService<Incoming, ResBody = ResponseBody>,
+        S: HttpService<Incoming, ResBody = ResponseBody>,
         S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
     {
         if !state.has_answered.load(Ordering::Relaxed) {
@@ -212,6 +242,37 @@ impl ServerContext {
     }
 }
 
+/// Whether a whole head has arrived, or something that hyper is to refuse.
+fn is_head_whole(bytes: &[u8], seen: usize) -> bool {
+    let is_http = matches!(
+        bytes.first(),
+        Some(b'A'..=b'Z' | b'a'..=b'z' | b'\r' | b'\n')
+    );
+    if !is_http || bytes.len() > HEAD_BUFFER_BYTES {
+        return true;
+    }
+    // The end of the line before an empty one may have been seen.
+    let new = &bytes[seen.saturating_sub(2)..];
+    memchr::memchr_iter(b'\n', new)
+        .any(|end| matches!(new[end + 1..], [b'\n', ..] | [b'\r', b'\n', ..]))
+}
+
+/// Returns some time after the server has stopped, for clients that have just connected.
+async fn until_first_request_is_late(stop: &CancellationToken) {
+    stop.cancelled().await;
+    sleep(FIRST_REQUEST_GRACE).await;
+}
+
+/// Returns the stream of a connection that is not served any further, and frees its buffers.
+fn stream_of<I, S>(connection: http1::Connection<TokioIo<I>, S>) -> I
+where
+    TokioIo<I>: hyper::rt::Read + hyper::rt::Write + Unpin,
+    S: HttpService<Incoming, ResBody = ResponseBody>,
+    S::Error: Into<Box<dyn std::error::Error + Send + Sync>>,
+{
+    connection.into_parts().io.into_inner()
+}
+
 /// Reads and discards what the client still sends. Closing a connection with unread bytes would
 /// reset it before the client has read the response.
 async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
@@ -221,4 +282,35 @@ async fn linger(mut stream: impl AsyncRead + AsyncWrite + Unpin) {
     };
     // Errors don't matter here: the connection is closed anyway.
     let _ = timeout(LINGER_TIME, exchange).await;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_head_is_whole_with_its_empty_line_wherever_it_is_divided() {
+        for head in [
+            "GET / HTTP/1.1\r\nHost: a\r\n\r\n",
+            "GET / HTTP/1.0\r\n\r\n",
+            "GET / HTTP/1.1\nHost: a\n\n",
+            "GET / HTTP/1.1\r\nHost: a\n\r\n",
+        ] {
+            let bytes = head.as_bytes();
+            for at in 1..bytes.len() {
+                assert!(!is_head_whole(&bytes[..at], 0), "{head:?} {at}");
+                assert!(is_head_whole(bytes, at), "{head:?} {at}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_is_no_request_is_left_to_hyper() {
+        assert!(is_head_whole(&[22, 3, 1, 2, 0, 1], 0));
+        let mut long = b"GET /".to_vec();
+        long.resize(HEAD_BUFFER_BYTES, b'x');
+        assert!(!is_head_whole(&long, long.len() - 1));
+        long.push(b'x');
+        assert!(is_head_whole(&long, long.len() - 1));
+    }
 }

@@ -22,6 +22,9 @@ pub struct Limits {
     pub answer: Duration,
     /// Size of all headers of a request, in bytes.
     pub header_bytes: usize,
+    /// Size of all handshakes and heads that have not arrived completely, except for the first 2 KiB
+    /// of each. Beyond, connections of the network that holds most are closed.
+    pub input_bytes: usize,
     /// Size of all long answers that clients have not read yet, in bytes. Beyond, clients that read
     /// nothing are disconnected; if there are none, the request gets a 503.
     pub answer_bytes: usize,
@@ -42,6 +45,7 @@ impl Default for Limits {
             head: Duration::from_secs(15),
             answer: Duration::from_secs(30),
             header_bytes: 16 * 1024,
+            input_bytes: 32 * 1024 * 1024,
             answer_bytes: 512 * 1024 * 1024,
             drain: Duration::from_secs(30),
         }

@@ -72,7 +72,7 @@ impl Network {
         }
     }
 
-    async fn connect(&self, to: &Address) -> Result<Connection, Ended> {
+    async fn connect(&self, to: &Address) -> Result<Connection<CountedStream>, Ended> {
         let unreachable = |error: io::Error| Ended::Unreachable(format!("can't connect: {error}"));
         let Some(current) = self.tls.current() else {
             let problem = self.tls.last_error().unwrap_or_default();

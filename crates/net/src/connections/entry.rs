@@ -9,6 +9,7 @@ use places::{Source, Standing};
 use tokio::sync::Notify;
 use tokio::task::AbortHandle;
 
+use super::input::{HandshakeTooLong, HeldInput, MayRead};
 use super::reserved::{NoRoom, Reserved};
 use super::{Limits, Shared};
 
@@ -46,7 +47,7 @@ pub struct Busy(Arc<Entry>);
 pub(super) struct Entry {
     pub(super) peer: SocketAddr,
     /// The table that has it. None if no table counts it.
-    shared: Weak<Shared>,
+    pub(super) shared: Weak<Shared>,
     accepted: Instant,
     stage: AtomicU8,
     /// How many requests are being answered.
@@ -64,6 +65,15 @@ pub(super) struct Entry {
     hurry: Notify,
     /// Bytes of long answers; see [`Connection::reserve`].
     pub(super) reserved: AtomicUsize,
+    /// Bytes that were read since its last whole input, and at least those that are held.
+    pub(super) input: AtomicUsize,
+    /// Bytes of [`Limits::input_bytes`] that its input takes.
+    pub(super) held_input: AtomicUsize,
+    /// The same, once it was closed to free them.
+    pub(super) closing_input: AtomicUsize,
+    pub(super) counts_input: AtomicBool,
+    /// Whether its input is a TLS handshake.
+    pub(super) is_in_handshake: AtomicBool,
     task: Mutex<Task>,
 }
 
@@ -127,12 +137,52 @@ impl Connection {
 
     /// Records that it has proved this, now. A stage is never taken back.
     pub fn reached(&self, stage: Stage) {
-        let stage = stage as u8;
         // A load is cheaper than a write, and this is called for every request.
-        if self.entry.stage.load(Ordering::Relaxed) < stage {
-            self.entry.stage.fetch_max(stage, Ordering::Relaxed);
+        if self.entry.stage.load(Ordering::Relaxed) < stage as u8 {
+            self.entry.stage.fetch_max(stage as u8, Ordering::Relaxed);
         }
         self.entry.is_active();
+        if stage == Stage::HeadRead {
+            self.entry.head_is_whole();
+        }
+    }
+
+    /// Declares that its input is a TLS handshake from now on.
+    pub(crate) fn handshake_starts(&self) {
+        self.entry.is_in_handshake.store(true, Ordering::Relaxed);
+    }
+
+    /// Records that the handshake has succeeded.
+    pub(crate) fn handshake_succeeded(&self) {
+        self.entry.handshake_is_whole();
+        self.reached(Stage::Handshaken);
+    }
+
+    /// Counts bytes that were read. If input takes up all of [`Limits::input_bytes`], connections
+    /// end: always one of the address that holds most, in the prefix that holds most.
+    pub(crate) fn input_arrived(&self, bytes: usize) -> Result<(), HandshakeTooLong> {
+        self.entry.input_arrived(bytes)
+    }
+
+    /// How much its next read may return.
+    pub(crate) fn may_read(&self) -> MayRead {
+        self.entry.may_read()
+    }
+
+    /// Records that its buffers are freed, at the end of its task.
+    pub(super) fn input_is_freed(&self) {
+        self.entry.input_is_freed();
+    }
+
+    /// Returns room for input that the server itself holds, such as the body of a request.
+    pub fn held_input(&self) -> HeldInput {
+        HeldInput::new(self.entry.clone())
+    }
+
+    /// Declares that its protocol bounds all further input. From now on, only
+    /// [`held_input`](Self::held_input) takes room.
+    pub fn stop_counting_input(&self) {
+        self.entry.stop_counting_input();
     }
 
     /// Marks it as busy with a request until the guard is dropped: it makes progress.
@@ -211,6 +261,11 @@ impl Entry {
             can_hurry: AtomicBool::default(),
             hurry: Notify::new(),
             reserved: AtomicUsize::default(),
+            input: AtomicUsize::default(),
+            held_input: AtomicUsize::default(),
+            closing_input: AtomicUsize::default(),
+            counts_input: AtomicBool::new(true),
+            is_in_handshake: AtomicBool::default(),
             task: Mutex::default(),
         }
     }

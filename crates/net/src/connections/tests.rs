@@ -4,8 +4,8 @@ use super::*;
 
 const LONG: Duration = Duration::from_mins(1);
 
-fn connections(limit: usize, when_full: WhenFull) -> Connections {
-    Connections::new("test", limits(limit, when_full))
+pub(super) fn connections(limit: usize, when_full: WhenFull) -> Connections {
+    Connections::new("test", limits(limit, when_full), Counter::default())
 }
 
 fn limits(connections: usize, when_full: WhenFull) -> Limits {
@@ -14,17 +14,18 @@ fn limits(connections: usize, when_full: WhenFull) -> Limits {
         when_full,
         proof: Stage::HeadRead,
         grace: LONG,
+        input_bytes: 64 * 1024,
         answer_bytes: 1000,
         drain: Duration::ZERO,
     }
 }
 
-fn peer(last: u8) -> SocketAddr {
+pub(super) fn peer(last: u8) -> SocketAddr {
     ([192, 0, 2, last], 4000).into()
 }
 
 /// Peers of another prefix than [`peer`].
-fn stranger(last: u8) -> SocketAddr {
+pub(super) fn stranger(last: u8) -> SocketAddr {
     ([198, 51, 100, last], 4000).into()
 }
 
