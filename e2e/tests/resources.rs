@@ -342,24 +342,27 @@ fn an_assignment_names_up_to_4096_machines_of_a_kind() -> Result<()> {
 }
 
 #[test]
-fn a_script_and_each_config_have_256_kib() -> Result<()> {
+fn a_script_and_each_config_have_a_mebibyte() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
     let whole = |bytes: usize| format!("#!ipxe\n{}", "#".repeat(bytes - 7));
     let manifest = |ipxe: usize, config: usize| {
         let spec = json!({ "ipxe": whole(ipxe), "additionalConfig": { "a": "x".repeat(config), "b": "y".repeat(config) } });
         profile(&spec.to_string())
     };
-    kubectl.apply_server_side("test", &manifest(256 * 1024, 256 * 1024))?;
+    // etcd takes 1.5 MiB in all.
+    kubectl.apply_server_side("test", &manifest(1024 * 1024, 200 * 1024))?;
+    kubectl.apply_server_side("test", &manifest(7, 700 * 1024))?;
+    kubectl.apply_server_side("test", &manifest(1024 * 1024, 1))?;
     assert_eq!(
         kubectl.json(["get", "profile", "p"])?["spec"]["ipxe"]
             .as_str()
             .map(str::len),
-        Some(256 * 1024)
+        Some(1024 * 1024)
     );
     for (ipxe, config, field) in [
-        (300 * 1024, 1, "spec.ipxe"),
-        (256 * 1024 + 1, 1, "spec.ipxe"),
-        (100, 256 * 1024 + 1, "spec.additionalConfig.a"),
+        (1200 * 1024, 1, "spec.ipxe"),
+        (1024 * 1024 + 1, 1, "spec.ipxe"),
+        (100, 1024 * 1024 + 1, "spec.additionalConfig.a"),
     ] {
         let error = kubectl
             .apply_server_side("test", &manifest(ipxe, config))
@@ -368,7 +371,7 @@ fn a_script_and_each_config_have_256_kib() -> Result<()> {
             .to_string();
         assert!(
             error.contains(&format!(
-                "* {field}: Too long: may not be more than 262144 bytes\n"
+                "* {field}: Too long: may not be more than 1048576 bytes\n"
             )),
             "{error}"
         );
@@ -501,7 +504,7 @@ fn kubectl_explain_describes_every_field() -> Result<()> {
             &[
                 "whose first line is `#!ipxe`.",
                 "An unknown name is an error.",
-                "At most 64 configs of 256 KiB each.",
+                "At most 64 configs of 1 MiB each",
             ],
         ),
         (

@@ -174,27 +174,28 @@ impl fmt::Display for Syntax {
 }
 
 /// Returns a template's source from its first text or expression on: without byte order mark,
-/// blank lines, comments and statements of the template, and the texts that are set to variables.
+/// blank lines and statements of the template, and the texts that are set to variables.
 fn first_text(source: &str) -> &str {
     let mut rest = source.trim_start_matches('\u{feff}').trim_start();
     loop {
-        let end = match rest.get(..2) {
-            Some("{%") => "%}",
-            Some("{#") => "#}",
-            _ => return rest,
+        let Some(statement) = rest.strip_prefix("{%") else {
+            return rest;
         };
-        let Some((statement, after)) = rest[2..].split_once(end) else {
+        let Some((statement, after)) = statement.split_once("%}") else {
             return rest;
         };
         let statement = statement.trim_start_matches(['-', '+']).trim_start();
         let is_block = statement.starts_with("set ") && !statement.contains('=');
-        let after_block = after
-            .split_once("endset")
-            .and_then(|(_, after)| after.split_once(end));
-        rest = match after_block {
-            Some((_, after)) if is_block => after.trim_start(),
-            _ => after.trim_start(),
+        let text = if is_block {
+            let ended = after.split_once("endset");
+            ended.and_then(|(_, after)| after.split_once("%}"))
+        } else {
+            Some(("", after))
         };
+        let Some((_, after)) = text else {
+            return after;
+        };
+        rest = after.trim_start();
     }
 }
 
@@ -316,7 +317,7 @@ mod tests {
         for (source, format) in [
             ("#cloud-config\nhostname: x\n", Yaml),
             ("\u{feff}\n#cloud-config\n", Yaml),
-            ("{% set x = 1 %}\n{# note #}\n#cloud-config\n", Yaml),
+            ("{% set x = 1 %}\n{% raw %}\n#cloud-config\n", Yaml),
             ("## template: jinja\n#cloud-config\n", Yaml),
             (
                 "{%- set x %}\n#!/bin/sh\n{% endset -%}\n#cloud-config\n",

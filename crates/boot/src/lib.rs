@@ -49,4 +49,4 @@ pub use selection::{Explanation, NotSelected, Selected, Selection};
 pub use selector::{LabelSelector, Operator, Requirement, SubjectSelectors};
 pub use sorted::{Labels, Sorted};
 pub use subject::{ExtrinsicLabels, InvalidQuery, Subject};
-pub use template::{TemplateError, Templates};
+pub use template::{TemplateError, TemplateErrors, Templates};

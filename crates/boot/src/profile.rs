@@ -14,7 +14,7 @@ use crate::config_name::ConfigName;
 use crate::name::ObjectKey;
 use crate::sorted::Labels;
 use crate::subject::{Subject, normalise};
-use crate::template::{TemplateError, Templates};
+use crate::template::{TemplateErrors, Templates};
 
 /// Prefix of a Profile's label that constrains a label which the machine presents.
 pub const INTRINSIC_PREFIX: &str = "assignment/ipxe-";
@@ -67,7 +67,7 @@ impl Profile {
         labels: &BTreeMap<String, String>,
         script: &str,
         configs: &BTreeMap<ConfigName, String>,
-    ) -> Result<Self, TemplateError> {
+    ) -> Result<Self, TemplateErrors> {
         Ok(Self::with_templates(
             key,
             created,

@@ -107,7 +107,9 @@ impl Selected<'_> {
     }
 }
 
-/// Renders a config of a Profile for the subject, byte for byte as its template says.
+/// Renders a config of a Profile for the subject, byte for byte as its template says. If the
+/// template starts with a statement, as in `{% set x = 1 %}`, blank lines at the start are removed:
+/// what reads the config looks for `#cloud-config` or `#!` in its first line.
 ///
 /// `assignment` is the Assignment that gives the subject this Profile, if there still is one.
 pub fn config(
@@ -117,14 +119,18 @@ pub fn config(
     assignment: Option<&Arc<Assignment>>,
     base_url: &str,
 ) -> Result<String, RenderError> {
-    Rendering {
+    let rendering = Rendering {
         config: Some(name),
         subject,
         profile,
         assignment,
         base_url,
+    };
+    let text = rendering.render()?;
+    if profile.templates.starts_with_statement(name) {
+        return Ok(without_leading_blank_lines(text));
     }
-    .render()
+    Ok(text)
 }
 
 /// A text to render.
@@ -197,12 +203,69 @@ impl Rendering<'_> {
             base_url,
         );
         let last_missing = scope.last_missing();
-        let template = config.map_or("spec.ipxe", ConfigName::as_str);
-        finish(
-            template,
-            profile.templates.render(config, scope.into_value()),
-            &last_missing,
-        )
+        let rendered = profile.templates.render(config, scope.into_value());
+        rendered
+            .map_err(|error| self.error(&error, &last_missing))
+            .and_then(|text| {
+                if text.len() > MAX_OUTPUT_BYTES {
+                    return Err(RenderError::Failed {
+                        template: self.template().to_owned(),
+                        line: None,
+                        reason: "the output is longer than 2 MiB".to_owned(),
+                    });
+                }
+                Ok(text)
+            })
+    }
+
+    /// Returns the name of the template in messages.
+    fn template(&self) -> &str {
+        self.config.map_or("spec.ipxe", ConfigName::as_str)
+    }
+
+    /// Converts an error of the engine.
+    fn error(&self, error: &minijinja::Error, last_missing: &LastMissing) -> RenderError {
+        if let Some(reason) = scope::carried_error(error) {
+            return reason;
+        }
+        let (line, included) = error.line().map_or((None, None), |line| {
+            let (line, included) = self.profile.templates.origin(self.config, line);
+            (Some(line), included)
+        });
+        let template = match included {
+            Some(name) => format!("{}, which includes {name},", self.template()),
+            None => self.template().to_owned(),
+        };
+        let missing = match error.kind() {
+            ErrorKind::UndefinedError => last_missing.take(),
+            _ => None,
+        };
+        match missing {
+            Some(Missing::Subject(label)) => RenderError::MissingLabel {
+                template,
+                line: line.unwrap_or(1),
+                label: label.into(),
+            },
+            Some(Missing::Operator(label)) => RenderError::MissingExtrinsic {
+                template,
+                line: line.unwrap_or(1),
+                label: label.into(),
+            },
+            other => RenderError::Failed {
+                template,
+                line,
+                reason: match other {
+                    Some(Missing::Object { variable, key }) => {
+                        format!("{variable} has no label {key:?}")
+                    }
+                    _ if error.kind() == ErrorKind::OutOfFuel => {
+                        "it exceeds the work limit of one answer; use smaller loops and less text"
+                            .to_owned()
+                    }
+                    _ => describe(error),
+                },
+            },
+        }
     }
 }
 
@@ -255,52 +318,12 @@ impl RenderError {
     }
 }
 
-fn finish(
-    template: &str,
-    text: Result<String, minijinja::Error>,
-    last_missing: &LastMissing,
-) -> Result<String, RenderError> {
-    let failed = |line, reason: String| {
-        Err(RenderError::Failed {
-            template: template.to_owned(),
-            line,
-            reason,
-        })
-    };
-    let error = match text {
-        Ok(text) if text.len() > MAX_OUTPUT_BYTES => {
-            return failed(None, "the output is longer than 1 MiB".to_owned());
-        }
-        Ok(text) => return Ok(text),
-        Err(error) => error,
-    };
-    if let Some(reason) = scope::carried_error(&error) {
-        return Err(reason);
+fn without_leading_blank_lines(mut text: String) -> String {
+    let blank = text.len() - text.trim_start().len();
+    if let Some(end) = text[..blank].rfind('\n') {
+        text.drain(..=end);
     }
-    let line = error.line();
-    match error.kind() {
-        ErrorKind::OutOfFuel => failed(
-            line,
-            "it exceeds the work limit of one answer; use smaller loops and less text".to_owned(),
-        ),
-        ErrorKind::UndefinedError => match last_missing.take() {
-            Some(Missing::Subject(label)) => Err(RenderError::MissingLabel {
-                template: template.to_owned(),
-                line: error.line().unwrap_or(1),
-                label: label.into(),
-            }),
-            Some(Missing::Operator(label)) => Err(RenderError::MissingExtrinsic {
-                template: template.to_owned(),
-                line: error.line().unwrap_or(1),
-                label: label.into(),
-            }),
-            Some(Missing::Object { variable, key }) => {
-                failed(line, format!("{variable} has no label {key:?}"))
-            }
-            None => failed(line, describe(&error)),
-        },
-        _ => failed(line, describe(&error)),
-    }
+    text
 }
 
 fn line_suffix(line: Option<usize>) -> String {

@@ -5,10 +5,14 @@
 //! metered while it renders ([`FUEL`], [`MAX_OUTPUT_BYTES`]). So no Profile can take the server
 //! down, whatever its author writes.
 
+mod attributes;
 mod check;
+mod diagnosis;
+mod errors;
 mod flow;
 mod functions;
 mod hosts;
+mod include;
 mod kind;
 pub(crate) mod plan;
 mod position;
@@ -20,6 +24,7 @@ mod tokens;
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
+use std::sync::LazyLock;
 
 use minijinja::syntax::SyntaxConfig;
 use minijinja::{AutoEscape, Environment, UndefinedBehavior, Value};
@@ -28,15 +33,17 @@ use crate::config_format::{ConfigFormat, Syntax};
 use crate::config_name::ConfigName;
 
 use check::Checked;
+pub use errors::{TemplateError, TemplateErrors};
+use include::{Includes, Origins};
 use plan::Plan;
 
-/// Maximum size of a template's source, in bytes.
-pub const MAX_SOURCE_BYTES: usize = 256 * 1024;
+/// Maximum size of a template's source with all that it includes, in bytes.
+pub const MAX_SOURCE_BYTES: usize = 1024 * 1024;
 /// Maximum size of a template's output, in bytes.
-pub const MAX_OUTPUT_BYTES: usize = 1024 * 1024;
+pub const MAX_OUTPUT_BYTES: usize = 2 * 1024 * 1024;
 /// Fuel of one render. An instruction costs 1, and so do 64 bytes of text. The largest output uses
-/// 16,384.
-pub const FUEL: u64 = 24_000;
+/// 32,768.
+pub const FUEL: u64 = 48_000;
 
 /// The name of the script's template. The others are named by [`ConfigName`]s, which contain no
 /// dot.
@@ -50,6 +57,8 @@ pub struct Templates {
     sources: BTreeMap<Box<str>, Box<str>>,
     /// The plans of templates that need no engine, by template name.
     plans: BTreeMap<Box<str>, Plan>,
+    /// Where the lines of templates that include others come from, by template name.
+    origins: BTreeMap<Box<str>, Origins>,
 }
 
 /// A compiled config.
@@ -59,6 +68,16 @@ struct Config {
     /// The format that the Profile declares.
     format: Option<ConfigFormat>,
     syntax: Syntax,
+    /// Whether the template starts with a statement, whose line is not part of the text.
+    starts_with_statement: bool,
+}
+
+/// Compiles the templates of a Profile, one by one.
+struct Compiler<'a> {
+    includes: Includes<'a>,
+    names: BTreeSet<&'a str>,
+    formats: &'a BTreeMap<ConfigName, ConfigFormat>,
+    templates: Templates,
 }
 
 /// A use of a label in a template.
@@ -86,17 +105,6 @@ pub struct Uses {
     pub configs: BTreeSet<String>,
     /// Whether it uses `assignment`.
     pub assignment: bool,
-}
-
-/// The template can't be compiled.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub struct TemplateError {
-    /// The field that holds the template: `spec.ipxe` or `spec.additionalConfig.NAME`.
-    pub field: String,
-    /// The line of the template, counted from 1, if known.
-    pub line: Option<usize>,
-    /// What is wrong, and what to write instead.
-    pub reason: String,
 }
 
 /// Returns the filters that templates can use.
@@ -129,57 +137,46 @@ impl Templates {
     pub fn compile(
         script: &str,
         configs: &BTreeMap<ConfigName, String>,
-    ) -> Result<Self, TemplateError> {
+    ) -> Result<Self, TemplateErrors> {
         Self::compile_with_formats(script, configs, &BTreeMap::new())
     }
 
-    /// Parses and checks the script and all configs, some of which have a declared format.
+    /// Parses and checks the script and all configs, some of which have a declared format. The
+    /// error has the first fault of each template.
     pub fn compile_with_formats(
         script: &str,
         configs: &BTreeMap<ConfigName, String>,
         formats: &BTreeMap<ConfigName, ConfigFormat>,
-    ) -> Result<Self, TemplateError> {
-        let mut environment = environment();
-        let (mut sources, mut plans) = (BTreeMap::new(), BTreeMap::new());
-        let names: BTreeSet<&str> = configs.keys().map(ConfigName::as_str).collect();
-        let mut add = |field: String, name: String, source: &str, syntax: Option<Syntax>| {
-            let locate = |(line, reason)| TemplateError {
-                field: field.clone(),
-                line,
-                reason,
-            };
-            let checked = check::check(source, &names, syntax).map_err(locate)?;
-            let Checked { uses, plan, .. } = checked;
-            sources.insert(name.as_str().into(), source.into());
-            plans.extend(plan.map(|plan| (name.as_str().into(), plan)));
-            let added = environment.add_template_owned(name, checked.source.into_owned());
-            added
-                .map(|()| uses)
-                .map_err(|error| locate((error.line(), describe(&error))))
-        };
-        let script = add(SCRIPT.to_owned(), SCRIPT.to_owned(), script, None)?;
-        let configs = configs
+    ) -> Result<Self, TemplateErrors> {
+        let includes = Includes::new(configs);
+        let mut compiler = Compiler::new(includes, formats);
+        let all = || [(None, script)].into_iter().chain(named(configs));
+        let mut failures = Vec::new();
+        for (config, source) in all() {
+            if let Err(failure) = compiler.add(config, source) {
+                failures.push((config, source, failure));
+            }
+        }
+        if failures.is_empty() {
+            return Ok(compiler.templates);
+        }
+        // A template that includes a broken config may have a fault of its own besides.
+        let (own, others): (Vec<_>, Vec<_>) = failures
+            .into_iter()
+            .partition(|(.., failure)| !failure.is_included);
+        let broken = own
             .iter()
-            .map(|(name, source)| {
-                let format = formats.get(name).copied();
-                let syntax = Syntax::of(name, source, format);
-                let field = format!("spec.additionalConfig.{name}");
-                let uses = add(field, name.to_string(), source, Some(syntax))?;
-                let config = Config {
-                    uses,
-                    format,
-                    syntax,
-                };
-                Ok((name.clone(), config))
-            })
-            .collect::<Result<_, TemplateError>>()?;
-        Ok(Self {
-            environment,
-            script,
-            configs,
-            sources,
-            plans,
-        })
+            .filter_map(|(config, ..)| config.map(ConfigName::as_str));
+        let mut compiler = Compiler::new(Includes::without(configs, broken.collect()), formats);
+        let again = others
+            .into_iter()
+            .filter_map(|(config, source, _)| compiler.add(config, source).err());
+        let errors = own
+            .into_iter()
+            .map(|(.., failure)| failure)
+            .chain(again)
+            .map(|failure| failure.error);
+        Err(TemplateErrors::new(errors.collect()))
     }
 
     /// Returns what the script refers to.
@@ -239,6 +236,19 @@ impl Templates {
             .render(root)
     }
 
+    /// Returns whether the lines at the start of a config that are blank are those of statements.
+    pub(crate) fn starts_with_statement(&self, config: &ConfigName) -> bool {
+        let config = self.configs.get(config);
+        config.is_some_and(|config| config.starts_with_statement)
+    }
+
+    /// Returns the line of a template for a line of which the engine knows, and the name of the
+    /// config that is included there.
+    pub(crate) fn origin(&self, config: Option<&ConfigName>, line: usize) -> (usize, Option<&str>) {
+        let origins = self.origins.get(config.map_or(SCRIPT, ConfigName::as_str));
+        origins.map_or((line, None), |origins| origins.of_line(line))
+    }
+
     fn source(&self, name: &str) -> &str {
         self.sources.get(name).map_or("", |source| source.as_ref())
     }
@@ -265,15 +275,119 @@ impl fmt::Debug for Templates {
     }
 }
 
-// === impl TemplateError ===
+// === impl Compiler ===
 
-impl fmt::Display for TemplateError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self.line {
-            Some(line) => write!(f, "{}, line {line}: {}", self.field, self.reason),
-            None => write!(f, "{}: {}", self.field, self.reason),
+impl<'a> Compiler<'a> {
+    fn new(includes: Includes<'a>, formats: &'a BTreeMap<ConfigName, ConfigFormat>) -> Self {
+        Self {
+            names: includes.names(),
+            includes,
+            formats,
+            templates: Templates {
+                environment: environment(),
+                script: Uses::default(),
+                configs: BTreeMap::new(),
+                sources: BTreeMap::new(),
+                plans: BTreeMap::new(),
+                origins: BTreeMap::new(),
+            },
         }
     }
+
+    /// Compiles a config or, for `None`, the script.
+    fn add(&mut self, config: Option<&'a ConfigName>, source: &'a str) -> Result<(), Failure> {
+        let field = config.map_or_else(
+            || SCRIPT.to_owned(),
+            |name| format!("spec.additionalConfig.{name}"),
+        );
+        let fail = |line, reason, is_included| Failure {
+            error: TemplateError {
+                field: field.clone(),
+                line,
+                reason,
+            },
+            is_included,
+        };
+        let expanded = self.includes.expand(config, source).map_err(|failed| {
+            let (line, reason) = failed.error.explain(source, config.is_none());
+            fail(line, reason, failed.is_included)
+        })?;
+        let format = config.and_then(|name| self.formats.get(name).copied());
+        let syntax = config.map(|name| Syntax::of(name, &expanded.text, format));
+        let text = &*expanded.text;
+        let located = |(line, reason): (Option<usize>, String)| {
+            let (line, included) = line.map_or((None, None), |line| {
+                let (line, included) = expanded.origins.of_line(line);
+                (Some(line), included)
+            });
+            match included {
+                Some(name) => fail(
+                    line,
+                    format!("in the included config {name}: {reason}"),
+                    true,
+                ),
+                None => fail(line, reason, false),
+            }
+        };
+        let Checked {
+            uses,
+            plan,
+            source: checked,
+        } = check::check(text, &self.names, syntax).map_err(located)?;
+        let name = config.map_or(SCRIPT, ConfigName::as_str);
+        self.templates
+            .environment
+            .add_template_owned(name.to_owned(), checked.into_owned())
+            .map_err(|error| located((error.line(), describe(&error))))?;
+        let uses = uses.at_origins(&expanded.origins);
+        match (config, syntax) {
+            (Some(name), Some(syntax)) => {
+                let config = Config {
+                    uses,
+                    format,
+                    syntax,
+                    starts_with_statement: text.trim_start_matches([' ', '\t']).starts_with("{%"),
+                };
+                self.templates.configs.insert(name.clone(), config);
+            }
+            _ => self.templates.script = uses,
+        }
+        self.templates.sources.insert(name.into(), source.into());
+        self.templates
+            .plans
+            .extend(plan.map(|plan| (name.into(), plan)));
+        if !expanded.origins.is_empty() {
+            self.templates.origins.insert(name.into(), expanded.origins);
+        }
+        Ok(())
+    }
+}
+
+// === impl Uses ===
+
+impl Uses {
+    /// Places the uses at the lines that the author of the template wrote.
+    fn at_origins(mut self, origins: &Origins) -> Self {
+        for used in self.raw.iter_mut().chain(&mut self.hosts) {
+            used.line = origins.of_line(used.line).0;
+        }
+        self
+    }
+}
+
+/// A template that can't be compiled.
+struct Failure {
+    error: TemplateError,
+    /// Whether the fault is in an included config.
+    is_included: bool,
+}
+
+fn named(
+    configs: &BTreeMap<ConfigName, String>,
+) -> impl Iterator<Item = (Option<&ConfigName>, &str)> {
+    configs
+        .iter()
+        .map(|(name, source)| (Some(name), source.as_str()))
 }
 
 fn environment() -> Environment<'static> {
@@ -288,12 +402,20 @@ fn environment() -> Environment<'static> {
     environment
 }
 
+/// Jinja's delimiters `{{ }}` and `{% %}`, without comments: bash's `${#array[@]}` would start one,
+/// and what follows would be missing from a config without a word.
 fn syntax() -> SyntaxConfig {
-    // The last newline is part of the script or config.
-    SyntaxConfig::builder()
-        .keep_trailing_newline(true)
-        .build()
-        .expect("the default delimiters are valid")
+    static SYNTAX: LazyLock<SyntaxConfig> = LazyLock::new(|| {
+        // The engine wants delimiters of comments, so these are longer than any source.
+        let never = "\0".repeat(MAX_SOURCE_BYTES + 1);
+        SyntaxConfig::builder()
+            .comment_delimiters(never.clone(), never)
+            // The last newline is part of the script or config.
+            .keep_trailing_newline(true)
+            .build()
+            .expect("the delimiters are not empty and differ")
+    });
+    SYNTAX.clone()
 }
 
 /// Returns the message of a template engine's error, without its position.

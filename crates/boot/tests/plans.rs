@@ -149,7 +149,7 @@ fn template() -> impl Strategy<Value = String> {
         "[ -z\n]{0,12}",
         (marks(), term(), marks())
             .prop_map(|(left, term, right)| format!("{{{{{left} {term} {right}}}}}")),
-        Just("{# note #}".to_owned()),
+        Just("{# text #}".to_owned()),
         Just("{% for key in subject %}{{ key }}{% endfor %}".to_owned()),
     ];
     leaf.prop_recursive(4, 24, 4, move |inner| {

@@ -368,7 +368,7 @@ impl From<&crd::Invalid> for Fault {
     fn from(invalid: &crd::Invalid) -> Self {
         let reason = match invalid {
             crd::Invalid::Field { .. } => "InvalidField",
-            crd::Invalid::Template(_) => "InvalidTemplate",
+            crd::Invalid::Templates(_) => "InvalidTemplate",
         };
         Self {
             reason,

@@ -7,7 +7,7 @@ use boot::nearest::did_you_mean;
 use boot::profile::normalise_labels;
 use boot::{
     ConfigFormat, ConfigName, LabelSelector, ObjectKey, Operator, Requirement, Sorted,
-    TemplateError, Templates, identity,
+    TemplateError, TemplateErrors, Templates, identity,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -29,18 +29,17 @@ pub enum Invalid {
         /// What is wrong and how to fix it.
         reason: String,
     },
-    /// A template does not parse or uses an unknown name.
+    /// Templates that do not parse or use an unknown name.
     #[error("{0}")]
-    Template(#[from] TemplateError),
+    Templates(#[from] TemplateErrors),
 }
 
 impl Invalid {
-    /// The path of the invalid field.
+    /// The path of the invalid field; of several templates, that of the first.
     pub fn field(&self) -> FieldPath {
         match self {
             Self::Field { field, .. } => field.clone(),
-            // No part of a template's field contains a dot: config names are identifiers.
-            Self::Template(error) => FieldPath::new(error.field.split('.')),
+            Self::Templates(errors) => template_field(errors.first()),
         }
     }
 
@@ -48,9 +47,15 @@ impl Invalid {
     pub fn line_in_field(&self) -> Option<usize> {
         match self {
             Self::Field { .. } => None,
-            Self::Template(error) => error.line,
+            Self::Templates(errors) => errors.first().line,
         }
     }
+}
+
+/// Returns the path of the field that holds a template.
+pub fn template_field(error: &TemplateError) -> FieldPath {
+    // No part of it contains a dot: config names are identifiers.
+    FieldPath::new(error.field.split('.'))
 }
 
 /// Maximum number of entries of a map, and of label requirements. The schema of the CRDs has these

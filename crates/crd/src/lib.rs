@@ -36,7 +36,7 @@ mod unknown_field;
 pub use assignment::{
     Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors,
 };
-pub use convert::{Invalid, config_ids, convert_assignment, convert_profile};
+pub use convert::{Invalid, config_ids, convert_assignment, convert_profile, template_field};
 pub use field::{FieldPath, PathSegment};
 pub use manifest::{definitions, manifests};
 pub use partial::{IDENTITY_LISTS, partial_assignment, partial_profile};

@@ -62,13 +62,13 @@ pub struct ProfileSpec {
     /// name of each config is the URL of that config, `subject` holds the machine's labels (`{{
     /// subject.serial }}`), `extrinsic` those of the operator alone, `profile` and `assignment`
     /// hold name, namespace and labels of the two objects, and `base_url` is the address by which
-    /// the machine reached the server. An unknown name is an error. At most 256 KiB.
-    #[schemars(length(min = 1, max = 262_144))]
+    /// the machine reached the server. An unknown name is an error. At most 1 MiB.
+    #[schemars(length(min = 1, max = 1_048_576))]
     pub ipxe: String,
     /// The configs by name: templates with the same variables as the script. A name must be an
     /// identifier, so that `{{ name }}` in the script becomes the URL of the config. Each config is
-    /// served at `/config/ID` with its id in `status.additionalConfig`. At most 64 configs of 256
-    /// KiB each.
+    /// served at `/config/ID` with its id in `status.additionalConfig`. At most 64 configs of 1 MiB
+    /// each; etcd takes 1.5 MiB for the whole Profile by default.
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::configs")]
     #[x_kube(

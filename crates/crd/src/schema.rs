@@ -106,7 +106,7 @@ const MAC: &str = "^([0-9A-Fa-f]{12}|[0-9A-Fa-f]{16}|[0-9A-Fa-f]{40}\
     |[0-9A-Fa-f]{2}((:[0-9A-Fa-f]{2}){5}|(:[0-9A-Fa-f]{2}){7}|(:[0-9A-Fa-f]{2}){19}|(-[0-9A-Fa-f]{2}){5}|(-[0-9A-Fa-f]{2}){7}|(-[0-9A-Fa-f]{2}){19}))$";
 
 pub(crate) fn configs(_: &mut SchemaGenerator) -> Schema {
-    json_schema!({ "type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": { "type": "string", "maxLength": 262_144 } })
+    json_schema!({ "type": "object", "maxProperties": MAX_ENTRIES, "additionalProperties": { "type": "string", "maxLength": 1_048_576 } })
 }
 
 pub(crate) fn config_formats(_: &mut SchemaGenerator) -> Schema {

@@ -53,9 +53,8 @@ pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
         let Some(uri) = kernel.arguments().next() else {
             continue;
         };
-        let lower = uri.text.to_ascii_lowercase();
         let rest = &kernel.words[1..];
-        if NO_LINUX.iter().any(|other| lower.contains(other))
+        if !is_linux(uri)
             || rest
                 .iter()
                 .any(|word| word.text.contains("${") && word != uri)
@@ -79,6 +78,12 @@ pub(super) fn check(lines: &[Line], platform: &str, remarks: &mut Vec<Remark>) {
             unknown_image(word, &names, remarks);
         }
     }
+}
+
+/// Returns whether an image may be a Linux kernel, by its URL or name.
+pub(super) fn is_linux(image: &Word) -> bool {
+    let lower = image.text.to_ascii_lowercase();
+    !NO_LINUX.iter().any(|other| lower.contains(other))
 }
 
 fn unknown_image(word: &Word, names: &BTreeSet<Option<String>>, remarks: &mut Vec<Remark>) {

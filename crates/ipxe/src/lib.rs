@@ -13,6 +13,7 @@
 //! assert_eq!(remarks[0].line, 2);
 //! ```
 
+mod arguments;
 mod flow;
 mod images;
 mod lines;
@@ -56,6 +57,7 @@ pub fn lint(script: &str, platform: &str) -> Vec<Remark> {
     names::check(&lines, &mut remarks);
     flow::check(&lines, &mut remarks);
     images::check(&lines, platform, &mut remarks);
+    arguments::check(&lines, &mut remarks);
     remarks.sort_by(|a, b| {
         (a.line, a.columns.start, a.rule.id).cmp(&(b.line, b.columns.start, b.rule.id))
     });

@@ -64,4 +64,7 @@ rules! {
     QUOTES Warning "ipxe-quotes" "An argument starts with a quotation mark."
     BACKSLASH_SPACE Warning "ipxe-backslash-space" "White space follows the backslash that joins two lines."
     ONE_WORD Warning "ipxe-one-word" "A setting of several words is used as a URL with arguments."
+    COMMAND_LINE Warning "ipxe-command-line" "Linux cuts the kernel's command line."
+    NOCLOUD_SEED Error "ipxe-nocloud-seed" "The seed URL of cloud-init is not a folder."
+    NOCLOUD_NET Warning "ipxe-nocloud-net" "Old versions of cloud-init ignore the seed URL."
 }

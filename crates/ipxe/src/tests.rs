@@ -230,7 +230,7 @@ fn the_bootstrap_script_has_no_remarks() {
 fn realistic_scripts_have_no_remarks() {
     let scripts = [
         "#!ipxe\n\nisset ${ip} || dhcp || echo DHCP failed\n:menu\nmenu Boot [IP: ${netX/ip}]\nitem --gap Default:\nitem --key x exit ${space} Disk [x]\nchoose --timeout 4000 --default exit target || goto cancel\ngoto ${target}\n:cancel\nshell\ngoto menu\n:exit\nsanboot --no-describe --drive 0x80 || exit\n",
-        "#!ipxe\nset base http://h/coreos\nkernel ${base}/vmlinuz initrd=main coreos.live.rootfs_url=${base}/rootfs ignition.config.url=http://h/c?a=1&b=2 console=tty0 console=ttyS0,115200n8 ip=dhcp ds=nocloud;s=http://h/ # the console\ninitrd --name main ${base}/initramfs\nboot\n",
+        "#!ipxe\nset base http://h/coreos\nkernel ${base}/vmlinuz initrd=main coreos.live.rootfs_url=${base}/rootfs ignition.config.url=http://h/c?a=1&b=2 console=tty0 console=ttyS0,115200n8 ip=dhcp ds=nocloud-net;s=http://h/ # the console\ninitrd --name main ${base}/initramfs\nboot\n",
         "#!ipxe\nset space:hex 20:20\nset space ${space:string}\ncpuid --ext 29 && set arch x86_64 || set arch i386\nset i:int32 0\n:loop\nisset ${net${i}/mac} || goto done\necho ${net${i}/mac:hexhyp}\ninc i\ngoto loop\n:done\nparams\nparam uuid ${uuid}\nchain --replace --autofree http://h/next##params || shell\n",
         "#!ipxe\r\nkernel http://h/k initrd=i\r\ninitrd http://h/i\r\nboot || goto failed\r\n:failed\r\necho failed; press a key\r\nprompt\r\n",
     ];

@@ -184,20 +184,18 @@ impl Batch {
         let of: Vec<usize> = pieces.iter().map(|piece| piece.source).collect();
         let mut foreign = 0;
         for (at, (contents, faults)) in of.into_iter().zip(read) {
-            let helm = if faults
-                .iter()
-                .any(|fault| fault.rule.severity == Severity::Error)
-            {
-                read::helm_hint(&self.sources[at].text).trim_start_matches("; ")
-            } else {
-                ""
-            };
-            let hinted = |fault: Fault| match fault.help {
-                None if !helm.is_empty() && !fault.reason.contains("helm template") => Fault {
-                    help: Some(helm.to_owned()),
-                    ..fault
-                },
-                _ => fault,
+            let text = &self.sources[at].text;
+            let hinted = |fault: Fault| {
+                let is_of_value = [&rule::SCHEMA, &rule::CONVERSION].contains(&fault.rule);
+                let line = fault.line().filter(|_| is_of_value && fault.help.is_none());
+                let helm = line.map_or("", |line| read::hint_for_line(text, line));
+                match helm.strip_prefix("; ") {
+                    Some(help) => Fault {
+                        help: Some(help.to_owned()),
+                        ..fault
+                    },
+                    None => fault,
+                }
             };
             self.faults
                 .extend(faults.into_iter().map(|fault| (at, hinted(fault))));

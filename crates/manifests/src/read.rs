@@ -5,7 +5,7 @@ use std::sync::Arc;
 
 use boot::nearest::{did_you_mean, nearest};
 use boot::{Assignment, Change, ObjectKey, ObjectRef, Partial, Profile, Rejected};
-use crd::{API_VERSION, GROUP, Invalid, VERSION};
+use crd::{API_VERSION, FieldPath, GROUP, Invalid, VERSION};
 use review::{Reviewed, Rule, Severity, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
 
@@ -17,6 +17,9 @@ use super::spot::Spot;
 use super::tree::{Documents, Meaning, Node, Value, meaning};
 
 mod block_scalar;
+mod helm;
+
+pub(super) use helm::hint_for_line;
 
 /// Maximum size of a file.
 pub(super) const MAX_FILE_BYTES: u64 = 64 * 1024 * 1024;
@@ -208,7 +211,7 @@ impl Reading {
                     ),
                 ),
                 None => Fault {
-                    reason: fault.reason + helm_hint(text),
+                    reason: fault.reason + helm::hint_for_file(text),
                     ..fault
                 },
             }
@@ -431,15 +434,17 @@ fn kind(node: &Node<'_>) -> Result<Option<Kind>, Fault> {
 
 fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
     let json = fields::check(kind, node)?;
-    let invalid = |error: Invalid| {
-        let line = error
-            .line_in_field()
-            .and_then(|inner| node.line_in(&error.field(), inner));
-        let spot = line.map_or_else(
-            || node.spot_of(&error.field()),
-            |(line, _)| Spot::line(line),
-        );
-        vec![Fault::new(&rule::CONVERSION, Some(spot), error.to_string())]
+    let fault = |field: &FieldPath, line: Option<usize>, sentence: String| {
+        let line = line.and_then(|inner| node.line_in(field, inner));
+        let spot = line.map_or_else(|| node.spot_of(field), |(line, _)| Spot::line(line));
+        Fault::new(&rule::CONVERSION, Some(spot), sentence)
+    };
+    let invalid = |error: Invalid| match &error {
+        Invalid::Field { field, .. } => vec![fault(field, None, error.to_string())],
+        Invalid::Templates(errors) => errors
+            .iter()
+            .map(|error| fault(&crd::template_field(error), error.line, error.to_string()))
+            .collect(),
     };
     match kind {
         Kind::Profile => crd::convert_profile(&typed(json, node)?)
@@ -568,29 +573,6 @@ fn typed<T: DeserializeOwned>(json: serde_json::Value, node: &Node<'_>) -> Resul
             format!("metadata: {error}"),
         )]
     })
-}
-
-/// Returns a hint for Helm templates. Jinja has none of these forms, so templates of Profiles don't
-/// match.
-pub(super) fn helm_hint(text: &str) -> &'static str {
-    const SIGNS: [&str; 10] = [
-        "{{ .",
-        "{{.",
-        "{{- .",
-        "{{ if ",
-        "{{- if ",
-        "{{- end",
-        "{{- range ",
-        "{{- with ",
-        "{{ include ",
-        "{{- include ",
-    ];
-    let is_helm = SIGNS.iter().any(|sign| text.contains(sign));
-    if is_helm {
-        "; this looks like a Helm template; render it first with `helm template`"
-    } else {
-        ""
-    }
 }
 
 // === impl Object ===

@@ -12,12 +12,13 @@ use boot::{ConfigName, Mac, ObjectKey, ObjectRef, Templates, identity};
 use crd::{FieldPath, Invalid};
 
 use crate::finding::Finding;
-use crate::rule::{self, Rule};
+use crate::rule;
 use crate::sample;
 
 mod cloud_config;
 mod labels;
 mod origin;
+mod size;
 
 use origin::Origin;
 
@@ -77,7 +78,7 @@ pub fn profile_with_deadline(
         Err(error) => {
             return Reviewed {
                 object: None,
-                findings: vec![conversion_finding(&name, &error)],
+                findings: conversion_findings(&name, &error),
             };
         }
     };
@@ -92,6 +93,7 @@ pub fn profile_with_deadline(
             &mut findings,
         );
     });
+    size::check(&name, profile, &mut findings);
     check_shebang(&name, &profile.spec.ipxe, &mut findings);
     labels::check(&name, &converted.templates, &mut findings);
     check_rendering(&name, &converted, deadline, &mut findings);
@@ -112,7 +114,7 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
         Err(error) => {
             return Reviewed {
                 object: None,
-                findings: vec![conversion_finding(&name, &error)],
+                findings: conversion_findings(&name, &error),
             };
         }
     };
@@ -168,17 +170,24 @@ pub fn assignment(assignment: &crd::Assignment) -> Reviewed<boot::Assignment> {
     }
 }
 
-/// Turns a conversion error into a finding, in the conversion's words.
-fn conversion_finding(name: &ObjectRef, error: &Invalid) -> Finding {
-    let (rule, reason): (&'static Rule, _) = match error {
-        Invalid::Field { reason, .. } => (&rule::CONVERSION, reason),
-        Invalid::Template(error) => (&rule::TEMPLATE, &error.reason),
-    };
-    // The conversion's messages start with the item that they are about.
-    let is_key = reason.starts_with("config name ") || reason.starts_with("label key ");
-    Finding {
-        is_key,
-        ..Finding::new(rule, name, error.field(), reason).at(error.line_in_field(), None)
+/// Turns a conversion error into findings, in the conversion's words.
+fn conversion_findings(name: &ObjectRef, error: &Invalid) -> Vec<Finding> {
+    match error {
+        Invalid::Field { field, reason } => {
+            // The conversion's messages start with the item that they are about.
+            let is_key = reason.starts_with("config name ") || reason.starts_with("label key ");
+            vec![Finding {
+                is_key,
+                ..Finding::new(&rule::CONVERSION, name, field.clone(), reason)
+            }]
+        }
+        Invalid::Templates(errors) => errors
+            .iter()
+            .map(|error| {
+                let field = crd::template_field(error);
+                Finding::new(&rule::TEMPLATE, name, field, &error.reason).at(error.line, None)
+            })
+            .collect(),
     }
 }
 
@@ -312,7 +321,7 @@ fn check_shebang(name: &ObjectRef, source: &str, findings: &mut Vec<Finding>) {
         .strip_prefix("#!ipxe")
         .is_some_and(|rest| rest.is_empty() || rest.starts_with([' ', '\t', '\r', '\n']));
     // An expression at the start of a template may produce the line.
-    if is_script || start.starts_with("{{") || start.starts_with("{%") || start.starts_with("{#") {
+    if is_script || start.starts_with("{{") || start.starts_with("{%") {
         return;
     }
     let line = source[..source.len() - start.len()].matches('\n').count() + 1;
@@ -479,7 +488,10 @@ fn check_rendering(
 /// Whether a template could render differently on another architecture: it names one, or reads
 /// labels that it does not name.
 fn depends_on_machine(source: &str) -> bool {
-    let names_it = source.contains(BUILDARCH) || source.contains("platform");
+    // What it includes may name one.
+    let names_it = [BUILDARCH, "platform", "include"]
+        .iter()
+        .any(|name| source.contains(name));
     let is_unnamed = |variable: &str| {
         source
             .match_indices(variable)

@@ -10,6 +10,7 @@ ipxe::rules! {
     CONVERSION Error "conversion" "A field has a value that can't be used."
     TEMPLATE Error "template" "A template does not parse, or refers to something that does not exist."
     DUPLICATE_OBJECT Error "duplicate-object" "The same object is defined more than once."
+    OBJECT_SIZE Warning "object-size" "A Profile is larger than what a cluster takes by default."
     RENDER Error "render" "A template fails to render for a sample machine, or exceeds the limits."
     CLOUD_CONFIG Warning "cloud-config" "A config for cloud-init is not a YAML map."
     RAW_LABEL Warning "raw-label" "A machine's label reaches a config outside of a filter of its format."

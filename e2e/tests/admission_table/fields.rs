@@ -16,8 +16,8 @@ pub(crate) fn of_fields() -> Vec<Case> {
         ),
         beyond(
             "spec.ipxe",
-            profile(json!({ "ipxe": "x".repeat(262_145) })),
-            "spec.ipxe: Too long: may not be more than 262144 bytes",
+            profile(json!({ "ipxe": "x".repeat(1_048_577) })),
+            "spec.ipxe: Too long: may not be more than 1048576 bytes",
         ),
         beyond(
             "spec.additionalConfig",
@@ -40,8 +40,8 @@ pub(crate) fn of_fields() -> Vec<Case> {
         ),
         beyond(
             "spec.additionalConfig.*",
-            profile(json!({ "ipxe": "x", "additionalConfig": { "a": "x".repeat(262_145) } })),
-            "spec.additionalConfig.a: Too long: may not be more than 262144 bytes",
+            profile(json!({ "ipxe": "x", "additionalConfig": { "a": "x".repeat(1_048_577) } })),
+            "spec.additionalConfig.a: Too long: may not be more than 1048576 bytes",
         ),
         case(
             "spec",

@@ -15,6 +15,15 @@ pub(crate) fn of_rules() -> Vec<Case> {
             ],
         ),
         case(
+            "object-size",
+            profile(
+                json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": "#".repeat(900_000), "b": "#".repeat(900_000) } }),
+            ),
+            &[
+                "Warning: Profile p: spec: the Profile has 1.7 MiB as JSON; by default, etcd takes 1.5 MiB for an object, and an API server 3 MiB for a request (divide it into several Profiles, or let the system fetch large files from elsewhere)",
+            ],
+        ),
+        case(
             "render",
             profile(json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": ENDLESS } })),
             &[
@@ -302,6 +311,27 @@ pub(crate) fn of_rules() -> Vec<Case> {
             script("set args http://a/ x y\nchain ${args}"),
             &[
                 "Warning: Profile p: spec.ipxe: line 3 of the text: ${args} was set to 3 words but expands to one: its spaces become %20 in the URL (write the arguments out, or set one setting for each)",
+            ],
+        ),
+        case(
+            "ipxe-command-line",
+            script(&format!("kernel http://a/vmlinuz {}", "a".repeat(2100))),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: the kernel's command line has 2100 bytes; on x86 and arm64, Linux keeps the first 2047 and ignores the rest (move arguments into a config that the system fetches, or name fewer labels in the query)",
+            ],
+        ),
+        case(
+            "ipxe-nocloud-seed",
+            script("kernel http://a/vmlinuz ds=nocloud-net;s=http://a/seed"),
+            &[
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: cloud-init appends user-data and meta-data to the URL, which does not end in / (add a / at the end of the URL)",
+            ],
+        ),
+        case(
+            "ipxe-nocloud-net",
+            script("kernel http://a/vmlinuz ds=nocloud;s=http://a/seed/"),
+            &[
+                "Warning: Profile p: spec.ipxe: line 2 of the text: cloud-init before 24.1 ignores ds=nocloud with a URL (write ds=nocloud-net, which later versions accept as well)",
             ],
         ),
         case(

@@ -12,8 +12,9 @@ use crate::template::reach::Reach;
 use super::safety::Place;
 use super::scope::append_config_url;
 
-/// Maximum size of the output. For a longer one, only the engine knows whether the fuel suffices.
-const MAX_BYTES: usize = 256 * 1024;
+/// Maximum size of all values in the output. For more, only the engine knows whether the fuel
+/// suffices; it does for the plan's own text.
+const MAX_VALUE_BYTES: usize = 256 * 1024;
 /// Capacity for values, in addition to the plan's own text: a link with the labels of a typical
 /// machine, and a little more. (glibc's allocator is several times as fast up to 1,032 bytes, which
 /// typical scripts stay below.)
@@ -35,22 +36,28 @@ impl PlanRenderer<'_> {
     /// Renders a plan. `None` if the engine must render the template.
     pub(super) fn render(&self, plan: &Plan) -> Option<String> {
         let mut out = String::with_capacity(plan.text_bytes + TYPICAL_VALUE_BYTES);
-        self.execute(plan, &mut out).ok()?;
-        (out.len() <= MAX_BYTES).then_some(out)
+        let text_bytes = self.execute(plan, &mut out).ok()?;
+        (out.len() - text_bytes <= MAX_VALUE_BYTES).then_some(out)
     }
 
-    fn execute(&self, plan: &Plan, out: &mut String) -> Result<(), NeedsEngine> {
+    /// Executes a plan. Returns how many bytes of the output are its own text.
+    fn execute(&self, plan: &Plan, out: &mut String) -> Result<usize, NeedsEngine> {
+        let mut text_bytes = 0;
         for step in &plan.steps {
             match step {
-                Step::Text(text) => out.push_str(text),
+                Step::Text(text) => {
+                    out.push_str(text);
+                    text_bytes += text.len();
+                }
                 Step::Term(term) if self.write(term, out)? => {}
                 Step::Term(_) => return Err(NeedsEngine),
                 Step::Choice { test, yes, no } => {
-                    self.execute(if self.holds(test)? { yes } else { no }, out)?;
+                    let branch = if self.holds(test)? { yes } else { no };
+                    text_bytes += self.execute(branch, out)?;
                 }
             }
         }
-        Ok(())
+        Ok(text_bytes)
     }
 
     /// Writes the value of a term. Returns false if it is absent.

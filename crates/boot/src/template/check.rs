@@ -22,6 +22,8 @@ use minijinja::machinery::ast::{
 };
 use minijinja::machinery::{Span, parse};
 
+use super::attributes;
+use super::diagnosis::LocatedError;
 use super::flow::Flow;
 use super::functions::{FILTERS, MAX_ITEMS, TESTS};
 use super::hosts;
@@ -32,7 +34,7 @@ use super::tokens;
 use crate::config_format::Syntax;
 use crate::config_name::VARIABLES;
 
-use super::{MAX_SOURCE_BYTES, Uses, describe, syntax};
+use super::{MAX_SOURCE_BYTES, Uses, syntax};
 use crate::nearest::did_you_mean;
 
 /// Maximum length of text that counts as a word, in bytes.
@@ -42,9 +44,6 @@ const MAX_WORD_BYTES: usize = 1024;
 const MAX_WALKS: usize = 8;
 /// Maximum number of config names that an error lists.
 const MAX_LISTED_CONFIGS: usize = 16;
-
-/// The line, if known, and the message.
-pub(super) type LocatedError = (Option<usize>, String);
 
 /// A template that passed the check.
 pub(super) struct Checked<'a> {
@@ -56,24 +55,30 @@ pub(super) struct Checked<'a> {
 }
 
 /// Checks the source of a template. Its variables are [`VARIABLES`] and the config names. `syntax`
-/// is that of a config, and `None` for the script.
+/// is that of a config, and `None` for the script. The error has the line, if known, and the
+/// message.
 pub(super) fn check<'a>(
+    source: &'a str,
+    configs: &BTreeSet<&str>,
+    syntax: Option<Syntax>,
+) -> Result<Checked<'a>, (Option<usize>, String)> {
+    checked(source, configs, syntax).map_err(|error| error.explain(source, syntax.is_none()))
+}
+
+fn checked<'a>(
     source: &'a str,
     configs: &BTreeSet<&str>,
     syntax_of_config: Option<Syntax>,
 ) -> Result<Checked<'a>, LocatedError> {
     if source.len() > MAX_SOURCE_BYTES {
-        return Err((
-            None,
-            format!(
-                "the template has {} bytes; the limit is {MAX_SOURCE_BYTES}",
-                source.len()
-            ),
-        ));
+        let reason = format!(
+            "the template has {} bytes; the limit is {MAX_SOURCE_BYTES}",
+            source.len()
+        );
+        return Err(LocatedError::new(None, reason));
     }
     tokens::check(source)?;
-    let root =
-        parse(source, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
+    let root = parse(source, "template", syntax()).map_err(|error| LocatedError::syntax(&error))?;
     let mut checker = Checker {
         configs,
         variables: BTreeMap::new(),
@@ -90,7 +95,8 @@ pub(super) fn check<'a>(
         }
     }
     if learned {
-        return Err((None, "too many variables are set from variables that are set further down; set each variable before you use it".into()));
+        let reason = "too many variables are set from variables that are set further down; set each variable before you use it";
+        return Err(LocatedError::new(None, reason.into()));
     }
     checker.reports = true;
     checker.statement(&root)?;
@@ -109,7 +115,7 @@ pub(super) fn check<'a>(
     }
     let renamed = rename_subject(source, flow.places);
     let root =
-        parse(&renamed, "template", syntax()).map_err(|error| (error.line(), describe(&error)))?;
+        parse(&renamed, "template", syntax()).map_err(|error| LocatedError::syntax(&error))?;
     let plan = Plan::of(&root, configs);
     drop(root);
     Ok(Checked {
@@ -138,7 +144,12 @@ fn rename_subject(source: &str, mut places: Vec<(Range<usize>, Reach)>) -> Strin
 }
 
 pub(super) fn reject<T>(span: Span, reason: String) -> Result<T, LocatedError> {
-    Err((Some(usize::from(span.start_line)), reason))
+    Err(LocatedError::at(span, reason))
+}
+
+/// Rejects a name that does not exist, which may belong to a template of another tool.
+fn reject_name<T>(span: Span, reason: String) -> Result<T, LocatedError> {
+    Err(LocatedError::unknown_name(span, reason))
 }
 
 struct Checker<'a> {
@@ -273,6 +284,8 @@ impl Checker<'_> {
             Expr::Var(variable) => self.variable(variable.id, variable.span()),
             Expr::GetAttr(get) => {
                 let of = self.expression(&get.expr)?;
+                attributes::check(&get.expr, get.name, self.configs)
+                    .or_else(|reason| reject(get.span(), reason))?;
                 Ok(self.item(&get.expr, Some(get.name), &of))
             }
             Expr::GetItem(get) => {
@@ -290,7 +303,12 @@ impl Checker<'_> {
                     );
                 }
                 let name = get.subscript_expr.as_const();
-                Ok(self.item(&get.expr, name.as_ref().and_then(|name| name.as_str()), &of))
+                let name = name.as_ref().and_then(|name| name.as_str());
+                name.map_or(Ok(()), |name| {
+                    attributes::check(&get.expr, name, self.configs)
+                })
+                .or_else(|reason| reject(get.span(), reason))?;
+                Ok(self.item(&get.expr, name, &of))
             }
             Expr::Slice(slice) => {
                 for bound in [&slice.start, &slice.stop, &slice.step]
@@ -348,7 +366,7 @@ impl Checker<'_> {
             Expr::Filter(filter) => self.filter(filter, filter.span()),
             Expr::Test(test) => {
                 if !TESTS.contains(&test.name) {
-                    return reject(
+                    return reject_name(
                         test.span(),
                         format!(
                             "unknown test `{}`{}",
@@ -430,7 +448,7 @@ impl Checker<'_> {
                 } else {
                     some.join(", ") + more
                 };
-                reject(
+                reject_name(
                     span,
                     format!(
                         "`{name}` is not defined{hint} (configs of this Profile: {configs}; built-in variables: {})",
@@ -521,7 +539,7 @@ impl Checker<'_> {
     fn filter(&mut self, filter: &Filter<'_>, span: Span) -> Result<Kind, LocatedError> {
         let Some((_, signature)) = FILTERS.iter().find(|(name, _)| *name == filter.name) else {
             let hint = did_you_mean(filter.name, FILTERS.iter().map(|(name, _)| *name));
-            return reject(span, format!("unknown filter `{}`{hint}", filter.name));
+            return reject_name(span, format!("unknown filter `{}`{hint}", filter.name));
         };
         let input = filter
             .expr
@@ -546,7 +564,7 @@ impl Checker<'_> {
                 ),
                 _ => Ok(Kind::view_of(Kind::Number)),
             },
-            Expr::Var(function) => reject(
+            Expr::Var(function) => reject_name(
                 span,
                 format!(
                     "unknown function `{}`; the only function is range(), and filters are written x|upper",

@@ -246,7 +246,7 @@ fn format(
     if placeholders.saturating_mul(longest) > MAX_OUTPUT_BYTES {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
-            "the formatted text could be longer than 1 MiB",
+            "the formatted text could be longer than 2 MiB",
         ));
     }
     filters::format(state, text, arguments)
@@ -275,7 +275,7 @@ fn indent(
     if lines.saturating_mul(width).saturating_add(text.len()) > MAX_OUTPUT_BYTES {
         return Err(Error::new(
             ErrorKind::InvalidOperation,
-            "the indented text could be longer than 1 MiB",
+            "the indented text could be longer than 2 MiB",
         ));
     }
     let margin = " ".repeat(width);
@@ -302,7 +302,7 @@ fn join(value: &Value, by: Option<&str>) -> Result<String, Error> {
         if out.len() + item.len() + by.len() > MAX_OUTPUT_BYTES {
             return Err(Error::new(
                 ErrorKind::InvalidOperation,
-                "the joined text is longer than 1 MiB",
+                "the joined text is longer than 2 MiB",
             ));
         }
         out.push_str(&item);

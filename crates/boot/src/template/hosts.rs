@@ -1,6 +1,6 @@
 //! Finds URLs whose host a machine may choose, because the template writes one of its labels there.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::rc::Rc;
 
 use minijinja::machinery::ast::{CallArg, Expr, Stmt};
@@ -24,6 +24,8 @@ struct Walker {
     /// A label that each variable is made of, if there is one.
     variables: BTreeMap<String, Rc<str>>,
     found: Vec<LabelUse>,
+    /// The labels in `found`.
+    reported: HashSet<Option<String>>,
 }
 
 /// What matters of the text since the last white space, quotation mark or bracket.
@@ -45,6 +47,7 @@ pub(super) fn of(root: &Stmt<'_>, is_script: bool) -> Vec<LabelUse> {
         start: None,
         variables: BTreeMap::new(),
         found: Vec::new(),
+        reported: HashSet::new(),
     };
     walker.statement(root);
     walker.found
@@ -150,7 +153,7 @@ impl Walker {
     }
 
     fn add(&mut self, used: LabelUse) {
-        if !self.found.iter().any(|known| known.label == used.label) {
+        if self.reported.insert(used.label.clone()) {
             self.found.push(used);
         }
     }

@@ -96,10 +96,8 @@ impl Plan {
 
 impl Planner<'_> {
     fn plan(&mut self, statements: &[Stmt<'_>]) -> Option<Plan> {
-        let steps = statements
-            .iter()
-            .map(|statement| self.step(statement))
-            .collect::<Option<Box<[_]>>>()?;
+        let mut steps = Vec::new();
+        self.steps(statements, &mut steps)?;
         let bytes = |step: &Step| match step {
             Step::Text(text) => text.len(),
             Step::Term(_) => 0,
@@ -107,8 +105,22 @@ impl Planner<'_> {
         };
         Some(Plan {
             text_bytes: steps.iter().map(bytes).sum(),
-            steps,
+            steps: steps.into(),
         })
+    }
+
+    fn steps(&mut self, statements: &[Stmt<'_>], steps: &mut Vec<Step>) -> Option<()> {
+        for statement in statements {
+            match statement {
+                // Around an included text. A plan sets no variables that could end here.
+                Stmt::WithBlock(with) if with.assignments.is_empty() => {
+                    self.count()?;
+                    self.steps(&with.body, steps)?;
+                }
+                _ => steps.push(self.step(statement)?),
+            }
+        }
+        Some(())
     }
 
     fn step(&mut self, statement: &Stmt<'_>) -> Option<Step> {
@@ -239,6 +251,7 @@ mod tests {
             "{{ subject.hostname | default(subject.serial | d('none')) }}",
             "{{ subject.serial | tojson }} {{ subject.x | default('y') | toyaml }} {{ extrinsic.x | shquote }}",
             "{{ profile.name }} {{ profile.labels.os }} {{ assignment.namespace }} {{ assignment.labels['team'] }}",
+            "a {% with %}{{ base_url }}{% with %}b{% endwith %}{% endwith %}",
             "{% if subject.buildarch == 'arm64' and not subject.asset %}a{% elif subject.x != 'y' or encoded.z %}b{% else %}c{% endif %}",
         ] {
             assert!(is_planned(source), "{source}");
@@ -250,6 +263,7 @@ mod tests {
         for source in [
             "{% for key in subject %}{{ key }}{% endfor %}",
             "{% set x = 1 %}",
+            "{% with x = 1 %}{% endwith %}",
             "{{ subject.serial | upper }}",
             "{{ 1 + 1 }}",
             "{{ subject | tojson }}",

@@ -33,6 +33,8 @@ const MAX_ROUNDS: usize = 3;
 /// How many characters are read for each byte of the source, in all states and rounds. After that,
 /// nothing counts as known.
 const READS_PER_BYTE: usize = 32;
+/// Maximum number of characters that are read in all.
+const MAX_READS: usize = 8 * 1024 * 1024;
 /// Stands for a value in the text.
 const VALUE: char = '\u{1}';
 
@@ -88,7 +90,7 @@ impl Position {
         };
         Self {
             states,
-            budget: Rc::new(Cell::new(source.len().saturating_mul(READS_PER_BYTE))),
+            budget: Rc::new(Cell::new((source.len() * READS_PER_BYTE).min(MAX_READS))),
             variables: Rc::new(Variables::of(root)),
         }
     }

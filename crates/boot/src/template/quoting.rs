@@ -147,7 +147,7 @@ struct LimitedBuffer(Vec<u8>);
 impl io::Write for LimitedBuffer {
     fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
         if self.0.len() + bytes.len() > MAX_OUTPUT_BYTES {
-            return Err(io::Error::other("the text is longer than 1 MiB"));
+            return Err(io::Error::other("the text is longer than 2 MiB"));
         }
         self.0.extend_from_slice(bytes);
         Ok(bytes.len())

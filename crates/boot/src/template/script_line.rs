@@ -23,6 +23,8 @@ pub(super) struct ScriptLine(String);
 pub(super) struct Expansions {
     /// The settings that are expanded elsewhere than in texts for people, without their scope.
     as_arguments: BTreeSet<String>,
+    /// Whether one of these is the number of a DHCP option.
+    has_number: bool,
     /// Whether the name of one is not known.
     has_unknown: bool,
 }
@@ -130,7 +132,9 @@ impl Expansions {
             if name.contains([UNKNOWN, '$']) || name.is_empty() {
                 self.has_unknown = true;
             } else {
-                self.as_arguments.insert(without_scope(name).to_owned());
+                let name = without_scope(name);
+                self.has_number |= is_number(name);
+                self.as_arguments.insert(name.to_owned());
             }
         }
     }
@@ -139,16 +143,17 @@ impl Expansions {
     fn are_arguments(&self, setting: &str) -> bool {
         // Without its type (`set NAME:TYPE VALUE`).
         let name = without_scope(setting.split(':').next().unwrap_or_default());
-        // A number names a DHCP option, which has a name as well.
-        let is_number = |name: &str| name.bytes().all(|byte| byte.is_ascii_digit());
         self.has_unknown
             || setting.contains([UNKNOWN, '$'])
+            || self.has_number
             || is_number(name)
-            || self
-                .as_arguments
-                .iter()
-                .any(|expanded| expanded == name || is_number(expanded))
+            || self.as_arguments.contains(name)
     }
+}
+
+/// Returns whether a setting is the number of a DHCP option, which has a name as well.
+fn is_number(setting: &str) -> bool {
+    setting.bytes().all(|byte| byte.is_ascii_digit())
 }
 
 fn without_scope(setting: &str) -> &str {

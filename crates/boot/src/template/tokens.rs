@@ -2,12 +2,16 @@
 
 use minijinja::machinery::{Token, tokenize};
 
-use super::check::{LocatedError, reject};
-use super::{describe, syntax};
+use super::check::reject;
+use super::diagnosis::LocatedError;
+use super::syntax;
 
 /// Maximum number of tokens between a pair of delimiters. The parser recurses over them, and its
 /// stack is finite.
 const MAX_TOKENS: usize = 500;
+/// Maximum number of tokens in a template, other than text. A parsed token takes a hundred bytes of
+/// memory or more, and several passes over it.
+const MAX_ALL_TOKENS: usize = 200_000;
 /// Maximum number of `elif`s in a template, for the same reason.
 const MAX_ELIFS: usize = 128;
 /// Maximum length of a name, in bytes; a lookup compares it at every instruction. Label keys are no
@@ -16,11 +20,12 @@ const MAX_NAME_BYTES: usize = 253;
 
 /// Checks that a template's expressions are short enough to be parsed.
 pub(super) fn check(source: &str) -> Result<(), LocatedError> {
-    let mut tokens = 0;
+    let (mut tokens, mut all) = (0, 0);
     let mut elifs = 0;
     for token in tokenize(source, false, syntax()) {
-        let (token, span) = token.map_err(|error| (error.line(), describe(&error)))?;
+        let (token, span) = token.map_err(|error| LocatedError::syntax(&error))?;
         tokens += 1;
+        all += usize::from(!matches!(token, Token::TemplateData(_)));
         match token {
             Token::VariableStart | Token::BlockStart | Token::TemplateData(_) => tokens = 0,
             Token::Ident("elif") => elifs += 1,
@@ -40,6 +45,14 @@ pub(super) fn check(source: &str) -> Result<(), LocatedError> {
                 span,
                 format!(
                     "an expression has more than {MAX_TOKENS} tokens; split it with {{% set %}}"
+                ),
+            );
+        }
+        if all > MAX_ALL_TOKENS {
+            return reject(
+                span,
+                format!(
+                    "the expressions and statements of the template have more than {MAX_ALL_TOKENS} tokens; divide it into several configs"
                 ),
             );
         }

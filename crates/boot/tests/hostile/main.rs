@@ -12,7 +12,8 @@ use std::sync::Arc;
 use std::sync::mpsc::{RecvTimeoutError, channel};
 use std::time::{Duration, Instant};
 
-use boot::{ConfigName, ExtrinsicLabels, ObjectKey, Profile, Subject, TemplateError, render};
+use boot::template::MAX_OUTPUT_BYTES;
+use boot::{ConfigName, ExtrinsicLabels, ObjectKey, Profile, Subject, TemplateErrors, render};
 
 use table::table;
 
@@ -28,7 +29,7 @@ enum End {
     Rendered(usize),
 }
 
-fn profile(template: &str) -> Result<Profile, TemplateError> {
+fn profile(template: &str) -> Result<Profile, TemplateErrors> {
     let name: ConfigName = "config0".parse().unwrap();
     let configs = BTreeMap::from([(name, template.to_owned())]);
     let labels = (0..200)
@@ -111,7 +112,7 @@ fn no_hostile_template_exceeds_the_budget_of_one_answer() {
                     reason.len()
                 );
             }
-            End::Rendered(bytes) => assert!(bytes <= 1024 * 1024, "{name}: {bytes}"),
+            End::Rendered(bytes) => assert!(bytes <= MAX_OUTPUT_BYTES, "{name}: {bytes}"),
         }
         assert!(
             peak_memory().is_none_or(|mib| mib < 200),

@@ -116,7 +116,7 @@ proptest! {
         let (end, compiling, rendering) = attempt(admitted(&blocks));
         prop_assert!(!matches!(end, End::Refused(_)), "{end:?}");
         if let End::Rendered(bytes) = end {
-            prop_assert!(bytes <= 1024 * 1024);
+            prop_assert!(bytes <= boot::template::MAX_OUTPUT_BYTES);
         }
         // A hundred times the duration in a release build.
         prop_assert!(compiling + rendering < Duration::from_secs(5), "{compiling:?} and {rendering:?}");

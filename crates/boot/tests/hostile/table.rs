@@ -1,8 +1,8 @@
 //! The table of hostile templates.
 
-/// Text of 240 KB. As a literal, it costs no fuel.
+/// Text of a megabyte, nearly. As a literal, it costs no fuel.
 fn long_text() -> String {
-    "a".repeat(240_000)
+    "a".repeat(1_000_000)
 }
 
 fn repeat(n: usize, text: &str) -> String {
@@ -458,12 +458,17 @@ pub(crate) fn table() -> Vec<(&'static str, String)> {
             (0..9000).map(|n| format!("{{%set v{n}='{n}'%}}")).collect(),
         ),
         ("many short expressions", repeat(40_000, "{{1}}")),
-        ("many comments", repeat(60_000, "{##}")),
+        ("many braces", repeat(250_000, "{##}")),
+        ("many lines", repeat(1_000_000, "\n") + "{{ x y }}"),
+        (
+            "many short expressions on many lines",
+            repeat(66_000, "{{1}}\n"),
+        ),
+        ("more tokens than are allowed", repeat(70_000, "{{1}}")),
         // On separate lines, because a build with overflow checks panics at a syntax error in
         // column 65,535 (minijinja 3.1.0, lexer.rs, line 377).
-        ("an open comment", repeat(60_000, "{#\n")),
-        ("an open block", repeat(60_000, "{%\n")),
-        ("open raw blocks", repeat(20_000, "{% raw %}\n")),
+        ("an open block", repeat(250_000, "{%\n")),
+        ("open raw blocks", repeat(90_000, "{% raw %}\n")),
         ("only quotes", format!("{{{{ {} }}}}", repeat(100_000, "'"))),
         (
             "a long number",

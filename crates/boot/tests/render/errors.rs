@@ -34,7 +34,8 @@ fn an_unknown_name_is_reported_with_its_line_and_the_nearest_known_name() {
     );
     assert!(compile_error("{{ now() }}").starts_with("spec.ipxe, line 1: unknown function `now`"));
     assert!(compile_error("#!ipxe\n{% if %}").starts_with("spec.ipxe, line 2: "));
-    let error = Templates::compile("", &configs(&[("config0", "\n\n{{ x")])).unwrap_err();
+    let errors = Templates::compile("", &configs(&[("config0", "\n\n{{ x")])).unwrap_err();
+    let error = errors.first();
     assert_eq!(
         (error.field.as_str(), error.line),
         ("spec.additionalConfig.config0", Some(3))

@@ -100,7 +100,6 @@ fn a_value_is_one_argument_where_a_command_has_arguments() {
         "{% if subject.off %}# {% endif %}kernel k h={{ subject.asset }}",
         "{% if subject.off -%}\necho no\n{%- else -%}\nkernel k h={{ subject.asset }}\n{%- endif %}",
         "kernel k \\{% if subject.asset %}\n h={{ subject.asset }}{% endif %}",
-        "kernel k quiet \\{# note #}\n h={{ subject.asset }}",
         "{{ 'kernel k h=' ~ subject.asset }}",
         "{% set command = 'kernel' %}{{ command }} k h={{ subject.asset }}",
         "time kernel k h={{ subject.asset }}",

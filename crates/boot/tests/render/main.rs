@@ -1,7 +1,9 @@
 //! The exact bytes of scripts and configs, and the exact messages of errors.
 
+mod braces;
 mod configs;
 mod errors;
+mod includes;
 mod labels;
 mod output;
 

@@ -233,20 +233,20 @@ fn every_allowed_filter_and_test_is_registered() {
 }
 
 #[test]
-fn output_is_limited_to_one_mib() {
+fn output_is_limited_to_two_mib() {
     let repeat = |n| {
         format!(
             "{{% set x %}}{}{{% endset %}}{{% for i in range({n}) %}}{}{{% endfor %}}",
             "",
-            "x".repeat(1024)
+            "x".repeat(2048)
         )
     };
-    assert_eq!(config(&repeat(1000), "").unwrap().len(), 1000 * 1024);
-    let more = format!("{}{}", repeat(1000), "x".repeat(24 * 1024));
-    assert_eq!(config(&more, "").unwrap().len(), 1024 * 1024);
+    assert_eq!(config(&repeat(1000), "").unwrap().len(), 1000 * 2048);
+    let more = format!("{}{}", repeat(1000), "x".repeat(48 * 1024));
+    assert_eq!(config(&more, "").unwrap().len(), 2048 * 1024);
     assert_eq!(
         config(&(more + "x"), "").unwrap_err().to_string(),
-        "config0 can't be rendered: the output is longer than 1 MiB"
+        "config0 can't be rendered: the output is longer than 2 MiB"
     );
 }
 

@@ -210,4 +210,30 @@ pub static TEXTS: &[Text] = &[
         "Write the arguments out, or set one setting for each.",
         "ipxe/ipxe#1305",
     ),
+    text(
+        "ipxe-command-line",
+        "On x86 and arm64, Linux keeps 2,047 bytes of its command line and ignores the rest without a word. A config's link often stands at the end.",
+        &[
+            "the kernel's command line has 2100 bytes; on x86 and arm64, Linux keeps the first 2047 and ignores the rest",
+        ],
+        "Move arguments into a config that the system fetches, or name fewer labels in the query.",
+        "`COMMAND_LINE_SIZE` of Linux",
+    ),
+    text(
+        "ipxe-nocloud-seed",
+        "cloud-init appends `user-data` and `meta-data` to the URL. Behind the query of a link, they become the end of the last label.",
+        &[
+            "cloud-init appends user-data and meta-data to the URL, which is the link of a config and not a folder",
+            "cloud-init appends user-data and meta-data to the URL, which does not end in /",
+        ],
+        "Write the link of a config through the filter `nocloud`, or end the URL with `/`.",
+        "cloud-init, `cloudinit/util.py` (`read_seeded`)",
+    ),
+    text(
+        "ipxe-nocloud-net",
+        "Before 24.1 (Debian 12 has 22.4), cloud-init accepts a URL only after `ds=nocloud-net`, and ignores it without a word otherwise.",
+        &["cloud-init before 24.1 ignores ds=nocloud with a URL"],
+        "Write `ds=nocloud-net`, which later versions accept as well.",
+        "cloud-init, `cloudinit/sources/DataSourceNoCloud.py`",
+    ),
 ];

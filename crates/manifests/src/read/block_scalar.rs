@@ -32,7 +32,7 @@ pub(super) fn unindented(text: &str, error_line: usize) -> Option<Unindented<'_>
 }
 
 /// Returns the key of a line that starts a block scalar, as in `ipxe: |-`.
-fn block_key(line: &str) -> Option<&str> {
+pub(super) fn block_key(line: &str) -> Option<&str> {
     let (key, value) = line.trim_start_matches([' ', '-']).split_once(": ")?;
     let indicators = value.trim().strip_prefix(['|', '>'])?;
     let is_header = indicators

@@ -14,9 +14,19 @@ pub(super) struct Fault {
 
 /// Returns the first fault of a rendered config. A config of another format has none.
 pub(super) fn check(text: &str) -> Option<Fault> {
-    let first = text.lines().next().unwrap_or_default();
-    if first.trim_end() != HEADER {
+    // cloud-init looks for the header at the start of the first line.
+    let start = text.trim_start_matches([' ', '\t', '\r', '\n', '\u{feff}']);
+    if start.lines().next().unwrap_or_default().trim_end() != HEADER {
         return None;
+    }
+    let above = &text[..text.len() - start.len()];
+    if above.contains([' ', '\t', '\r', '\n']) {
+        return Some(Fault {
+            line: above.matches('\n').count() + 1,
+            message: format!(
+                "cloud-init ignores the whole config: {HEADER} must be at the start of the first line"
+            ),
+        });
     }
     let fault = |line: usize, what: &str| {
         Some(Fault {
@@ -73,6 +83,15 @@ mod tests {
         let fault = check("#cloud-config\nhostname: web\nusers:\n  - name: a\n bad: x\n").unwrap();
         assert_eq!(fault.line, 5, "{fault:?}");
         assert!(fault.message.contains("not valid YAML"), "{fault:?}");
+    }
+
+    #[test]
+    fn a_header_below_the_first_line_is_reported() {
+        for (text, line) in [("\n#cloud-config\n", 2), ("  #cloud-config\na: b\n", 1)] {
+            let fault = check(text).unwrap();
+            assert_eq!(fault.line, line);
+            assert!(fault.message.contains("first line"), "{fault:?}");
+        }
     }
 
     #[test]

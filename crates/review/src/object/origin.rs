@@ -31,10 +31,7 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
     // Among several candidates, takes the one at the same index, if each line before it renders to
     // one line.
     let in_place = || {
-        let is_plain = lines
-            .iter()
-            .take(number)
-            .all(|line| !line.contains("{%") && !line.contains("{#"));
+        let is_plain = lines.iter().take(number).all(|line| !line.contains("{%"));
         (is_plain && matches_line(number - 1)).then_some(number - 1)
     };
     let at = match candidates.as_slice() {
@@ -71,7 +68,7 @@ pub(super) fn of(source: &str, number: usize, line: &str, columns: &Range<usize>
 /// Whether a template line could render to this line: the line contains the texts between its
 /// expressions, in order.
 fn could_render_to(template: &str, line: &str) -> bool {
-    if template.contains("{%") || template.contains("{#") {
+    if template.contains("{%") {
         return false;
     }
     let mut texts = Vec::new();

@@ -69,6 +69,17 @@ static TEXTS: &[(CheckedBy, Text)] = &[
     (
         CheckedBy::Webhook,
         Text::new(
+            "object-size",
+            "By default, etcd takes 1.5 MiB for an object and an API server 3 MiB for a request: no cluster could hold it.",
+            &[
+                "the Profile has 1.7 MiB as JSON; by default, etcd takes 1.5 MiB for an object, and an API server 3 MiB for a request",
+            ],
+            "Divide it into several Profiles, or let the system fetch large files from elsewhere.",
+        ),
+    ),
+    (
+        CheckedBy::Webhook,
+        Text::new(
             "render",
             "Machines like the sample would get a 500.",
             &[
