@@ -62,6 +62,7 @@ fn leading_to(number: u32, profile: &str) -> Change {
             .into_iter()
             .collect(),
         priority: 0,
+        variables: boot::Variables::default(),
     }))
 }
 

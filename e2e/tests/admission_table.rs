@@ -8,6 +8,7 @@ use e2e::cluster::{Answer, Kubectl};
 use e2e::roles::eventually;
 use serde_json::Value;
 use std::collections::{BTreeMap, BTreeSet};
+use std::path::Path;
 use std::time::Duration;
 
 #[path = "admission_table/cases.rs"]
@@ -44,16 +45,37 @@ fn kubectl_prints_what_the_admission_reference_quotes() -> Result<()> {
     );
 
     let site = Site::start()?;
+    let definition = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/crd/machines.yaml");
+    site.kubectl.run([
+        "apply".as_ref(),
+        "--server-side".as_ref(),
+        "-f".as_ref(),
+        definition.as_os_str(),
+    ])?;
+    site.kubectl.run([
+        "wait",
+        "--for=condition=Established",
+        "--timeout=60s",
+        "crd/machines.shaper.amahdha.com",
+    ])?;
     let (here, away): (Vec<_>, Vec<_>) = cases::world()
         .into_iter()
         .partition(|object| object["kind"] == "Profile");
     site.kubectl.apply(&list(&here))?;
     site.kubectl.apply(&list(&away))?;
+    let assignments = away.iter().filter(|it| it["kind"] == "Assignment");
     site.knows(&format!(
         "{} Assignments, {} Profiles",
-        away.len(),
+        assignments.count(),
         here.len()
     ))?;
+    // The controllers look for a new definition after a growing pause.
+    eventually(2 * SOON, "the Machine is known", || {
+        let known = site
+            .webhook
+            .metric("shaper_catalog_objects{kind=\"Machine\"}")?;
+        Ok((known > 0.5).then_some(()))
+    })?;
     // Creation times are in seconds, and admitted objects are remembered for five.
     std::thread::sleep(Duration::from_secs(6));
 

@@ -183,6 +183,8 @@ fn the_controller_has_no_other_permission() -> Result<()> {
         "assignments.shaper.amahdha.com [] [] [get list watch]",
         "assignments.shaper.amahdha.com/status [] [] [patch]",
         "events.events.k8s.io [] [] [create patch]",
+        "machines.shaper.amahdha.com [] [] [get list watch]",
+        "machines.shaper.amahdha.com/status [] [] [patch]",
         "profiles.shaper.amahdha.com [] [] [get list watch]",
         "profiles.shaper.amahdha.com/status [] [] [patch]",
     ];

@@ -1,8 +1,10 @@
 //! The resources on a real API server, as a kubectl user sees them.
 
 use anyhow::{Context, Result, ensure};
+use e2e::admission::SOON;
 use e2e::cluster::{Cluster, Kubectl};
 use e2e::manifests::examples;
+use e2e::roles::eventually;
 use serde_json::{Value, json};
 use std::fmt::Write as _;
 use std::sync::Arc;
@@ -460,6 +462,11 @@ fn kubectl_get_shows_what_an_operator_asks_first() -> Result<()> {
 #[test]
 fn kubectl_explain_describes_every_field() -> Result<()> {
     let (_cluster, kubectl) = kubectl()?;
+    // OpenAPI is published a little later than the kinds are served.
+    eventually(SOON, "kubectl explain knows the kinds", || {
+        let known = ["profile", "assignment"].map(|kind| kubectl.run(["explain", kind]));
+        Ok(known.iter().all(Result::is_ok).then_some(()))
+    })?;
     for (path, sentences) in [
         (
             "assignment",

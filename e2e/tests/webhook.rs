@@ -21,7 +21,7 @@ fn wrong_profiles() -> Vec<(String, String)> {
             profile("p", "#!ipxe\nkernel {{ nobody }}\n"),
             invalid(
                 "spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, \
-                 extrinsic, profile, assignment, base_url)",
+                 extrinsic, machine, vars, profile, assignment, base_url)",
             ),
         ),
         (

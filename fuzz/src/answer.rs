@@ -36,6 +36,7 @@ pub(super) fn boot() -> BootService {
         subjects: SubjectSelectors::default(),
         profiles: boot::Labels::default(),
         priority: 0,
+        variables: boot::Variables::default(),
     };
     let mut catalog = Catalog::new();
     catalog.apply(Change::Profile(Arc::new(profile)));

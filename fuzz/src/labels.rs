@@ -28,8 +28,7 @@ pub(crate) fn labels(bytes: &[u8]) {
     let labels = BTreeMap::from([(key.to_owned(), value.to_owned())]);
     let spec = crd::ProfileSpec {
         ipxe: "#!ipxe\n".to_owned(),
-        additional_config: BTreeMap::new(),
-        config_formats: BTreeMap::new(),
+        ..crd::ProfileSpec::default()
     };
     let mut profile = crd::Profile::new("p", spec);
     profile.metadata.labels = Some(labels);

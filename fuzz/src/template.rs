@@ -139,6 +139,7 @@ pub(super) fn selection(profile: Profile) -> Selection {
         subjects: SubjectSelectors::default(),
         profiles: boot::Labels::default(),
         priority: 0,
+        variables: boot::Variables::default(),
     };
     Selection {
         assignment: Arc::new(assignment),

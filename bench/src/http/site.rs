@@ -42,6 +42,7 @@ pub(super) fn assignment(number: u32, system: &str) -> Change {
         },
         profiles: [("os", system)].into_iter().collect(),
         priority: 0,
+        variables: boot::Variables::default(),
     }))
 }
 

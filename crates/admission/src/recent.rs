@@ -7,7 +7,7 @@ use std::collections::VecDeque;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use boot::{Assignment, Catalog, Change, ObjectRef, Profile};
+use boot::{Assignment, Catalog, Change, Machine, ObjectRef, Profile};
 
 /// How long a change counts without being confirmed by the feed. Another webhook may have rejected
 /// it.
@@ -34,6 +34,7 @@ enum Stored {
     Nothing,
     Profile(Arc<Profile>),
     Assignment(Arc<Assignment>),
+    Machine(Arc<Machine>),
 }
 
 // === impl Recent ===
@@ -75,6 +76,7 @@ impl Stored {
         let stored = match name {
             ObjectRef::Profile(key) => catalog.profile(key).cloned().map(Self::Profile),
             ObjectRef::Assignment(key) => catalog.assignment(key).cloned().map(Self::Assignment),
+            ObjectRef::Machine(key) => catalog.machine(key).cloned().map(Self::Machine),
         };
         stored.unwrap_or(Self::Nothing)
     }

@@ -154,8 +154,9 @@ fn rule(operations: &[&str]) -> RuleWithOperations {
         api_groups: texts(&[crd::GROUP]),
         api_versions: texts(&[crd::VERSION]),
         operations: texts(operations),
-        resources: texts(&["profiles", "assignments"]),
-        scope: Some("Namespaced".to_owned()),
+        resources: texts(&["profiles", "assignments", "machines"]),
+        // Machines are cluster-scoped.
+        scope: Some("*".to_owned()),
     }
 }
 

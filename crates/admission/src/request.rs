@@ -42,6 +42,8 @@ pub enum Kind {
     Profile,
     /// An Assignment.
     Assignment,
+    /// A Machine.
+    Machine,
 }
 
 /// The operation of a request.
@@ -119,13 +121,14 @@ struct RawUser {
 
 impl Kind {
     /// All kinds.
-    pub const ALL: [Self; 2] = [Self::Profile, Self::Assignment];
+    pub const ALL: [Self; 3] = [Self::Profile, Self::Assignment, Self::Machine];
 
     /// The kind as written in manifests.
     pub fn name(self) -> &'static str {
         match self {
             Self::Profile => "Profile",
             Self::Assignment => "Assignment",
+            Self::Machine => "Machine",
         }
     }
 }

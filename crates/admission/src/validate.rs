@@ -76,7 +76,7 @@ pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
         Ok(kind) => *kind,
         Err(other) => {
             return unchecked(answer.warn(&format!(
-                "not checked: shaper checks Profile and Assignment of {}, not {other}",
+                "not checked: shaper checks Profile, Assignment and Machine of {}, not {other}",
                 crd::API_VERSION
             )));
         }
@@ -88,6 +88,7 @@ pub fn validate(request: &Request<'_>, context: &Context<'_>) -> Verdict {
             let change = match kind {
                 Kind::Profile => Change::ProfileDeleted(key),
                 Kind::Assignment => Change::AssignmentDeleted(key),
+                Kind::Machine => Change::MachineDeleted(key),
             };
             let findings = cross_object(request, context, &change);
             allow(answer, findings, context, Some(change))
@@ -225,11 +226,8 @@ fn severity_order(finding: &Finding) -> usize {
 /// A finding with the name of its object: when a folder is applied, warnings are shown without
 /// context.
 fn sentence(finding: &Finding) -> String {
-    let kind = match finding.object {
-        ObjectRef::Profile(_) => Kind::Profile,
-        ObjectRef::Assignment(_) => Kind::Assignment,
-    };
-    let (kind, name, sentence) = (kind.name(), &finding.object.key().name, finding.sentence());
+    let object = &finding.object;
+    let (kind, name, sentence) = (object.kind(), &object.key().name, finding.sentence());
     match &finding.help {
         Some(help) => format!("{kind} {name}: {sentence} ({help})"),
         None => format!("{kind} {name}: {sentence}"),
@@ -295,6 +293,27 @@ fn check_object(
             }
             Err(reason) => unreadable(&ObjectRef::Assignment(object_name), &reason),
         },
+        Kind::Machine => match read::<crd::Machine>(object) {
+            Ok(mut machine) => {
+                machine.metadata.name = Some(object_name.name.to_string());
+                let Reviewed { object, findings } = review::machine(&machine);
+                let placed = |machine: std::sync::Arc<boot::Machine>| {
+                    let key = machine.key.clone().in_partition(context.partition);
+                    Change::Machine(
+                        boot::Machine {
+                            key,
+                            ..(*machine).clone()
+                        }
+                        .into(),
+                    )
+                };
+                Checked {
+                    change: object.map(placed),
+                    findings,
+                }
+            }
+            Err(reason) => unreadable(&ObjectRef::Machine(object_name), &reason),
+        },
     }
 }
 
@@ -337,9 +356,11 @@ fn cross_object(request: &Request<'_>, context: &Context<'_>, change: &Change) -
     let mut findings = match change {
         Change::Profile(profile) => survey().profile(profile),
         Change::Assignment(assignment) => survey().assignment_with_losers(assignment),
-        Change::ProfileDeleted(_) | Change::AssignmentDeleted(_) | Change::Rejected(_) => {
-            Vec::new()
-        }
+        Change::Machine(machine) => survey().machine(machine),
+        Change::ProfileDeleted(_)
+        | Change::AssignmentDeleted(_)
+        | Change::MachineDeleted(_)
+        | Change::Rejected(_) => Vec::new(),
     };
     findings.extend(impact::of(
         catalog,

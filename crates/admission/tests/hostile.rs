@@ -46,7 +46,7 @@ fn with(change: impl FnOnce(&mut Value)) -> Vec<u8> {
 #[test]
 fn foreign_objects_are_allowed() {
     let kinds = [
-        ("shaper.amahdha.com", "v1alpha1", "Machine"),
+        ("shaper.amahdha.com", "v1alpha1", "Rack"),
         ("shaper.amahdha.com", "v2", "Profile"),
         ("apps", "v1alpha1", "Profile"),
         ("", "v1", "Pod"),

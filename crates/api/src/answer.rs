@@ -219,7 +219,10 @@ impl Answer<'_> {
             | RenderError::MissingLabel { .. }
             | RenderError::MissingExtrinsic { .. } => Outcome::BadRequest,
             RenderError::NotReady(_) => Outcome::NotReady,
-            RenderError::Failed { .. } => Outcome::RenderFailed,
+            RenderError::MissingVariable { .. }
+            | RenderError::NoMachine { .. }
+            | RenderError::InvalidVariable { .. }
+            | RenderError::Failed { .. } => Outcome::RenderFailed,
         };
         let is_operator_error = match error {
             RenderError::MissingLabel { label, .. } => {

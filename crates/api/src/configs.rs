@@ -43,7 +43,7 @@ pub(crate) fn answer<'c>(
         let reason = "unknown path; use /config/{uuid} with the id from the script's link, optionally followed by /user-data, /meta-data, /vendor-data or /network-config";
         return Answer::failure(ROUTE, Outcome::NoConfig, reason.to_owned());
     };
-    let subject = match Subject::from_query(path.labels, extrinsic) {
+    let subject = match catalog.subject(path.labels, extrinsic) {
         Ok(subject) => Arc::new(subject),
         Err(error) => return Answer::bad_query(ROUTE, path.labels, &error),
     };

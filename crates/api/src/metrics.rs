@@ -18,6 +18,7 @@ pub struct Metrics {
     durations: Family<RouteLabels, Histogram, fn() -> Histogram>,
     body_bytes: Counter,
     placeholders: Family<IdentityLabels, Counter>,
+    contradicting_machines: Counter,
     /// Requests being answered. The limit on them reads this gauge.
     pub(crate) in_flight: Gauge,
     pub(crate) connections: Gauge,
@@ -59,6 +60,7 @@ impl Metrics {
             durations: Family::new_with_constructor(|| Histogram::new(DURATION_BOUNDS)),
             body_bytes: Counter::default(),
             placeholders: Family::default(),
+            contradicting_machines: Counter::default(),
             in_flight: Gauge::default(),
             connections: Gauge::default(),
             connections_shed: Counter::default(),
@@ -102,6 +104,11 @@ impl Metrics {
             "placeholder_identities",
             "Presented identities that are vendor placeholders and match nothing",
             metrics.placeholders.clone(),
+        );
+        registry.register(
+            "contradicting_machines",
+            "Requests for a script whose identities belong to two Machines, of which the stronger identity decided",
+            metrics.contradicting_machines.clone(),
         );
         registry.register(
             "connections",
@@ -151,6 +158,10 @@ impl Metrics {
             .observe(took.as_secs_f64());
         self.body_bytes.inc_by(answer.body.len() as u64);
         if answer.route == Route::Script {
+            let subject = answer.subject.as_ref();
+            if subject.is_some_and(|subject| subject.presents_two_machines()) {
+                self.contradicting_machines.inc();
+            }
             for identity in answer
                 .subject
                 .iter()

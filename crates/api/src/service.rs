@@ -6,7 +6,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use boot::catalog::NoConfig;
-use boot::{Catalog, ExtrinsicLabels, Selected, SharedCatalog, Subject};
+use boot::{Catalog, ExtrinsicLabels, Selected, SharedCatalog};
 use http::Method;
 
 use crate::answer::{Answer, Choice, ContentType, Outcome, Request, Route, without_empty_segments};
@@ -134,7 +134,7 @@ impl BootService {
         let Some(catalog) = catalog else {
             return Answer::not_synced(route);
         };
-        let subject = match Subject::from_query(query, &self.extrinsic) {
+        let subject = match catalog.subject(query, &self.extrinsic) {
             Ok(subject) => Arc::new(subject),
             Err(error) => return Answer::bad_query(route, query, &error),
         };

@@ -56,6 +56,7 @@ fn assignment(name: &str, uuid: Option<&str>, profile: &str) -> Assignment {
             .into_iter()
             .collect(),
         priority: 0,
+        variables: boot::Variables::default(),
     }
 }
 
@@ -610,4 +611,58 @@ fn neither_of_two_configs_with_one_id_is_served() {
     }
     let one = boot_with(vec![with_id("original")], assignments(), None);
     assert_eq!(body(&ask(&one, &format!("/config/{id}"))), "original");
+}
+
+#[test]
+fn a_machine_gets_its_own_values_and_its_links_carry_only_what_it_said() {
+    let variables = |json| boot::Variables::from_json(serde_json::from_str(json).unwrap()).unwrap();
+    let script = "#!ipxe\nset hostname {{ vars.hostname }}\nchain {{ ignition }}\n";
+    let configs = [
+        ("ignition", "{{ machine.name }} {{ vars.token }}"),
+        ("free", "x"),
+    ];
+    let linux = profile("linux", script, &configs);
+    let boot = boot_with(
+        vec![linux.clone()],
+        vec![assignment("one", Some(UUID), "linux")],
+        None,
+    );
+    let machine = |json| {
+        Change::Machine(Arc::new(boot::Machine {
+            key: ObjectKey::new("", "rack7-u12"),
+            created: None,
+            labels: boot::Labels::default(),
+            uuid: Some(UUID.parse().unwrap()),
+            serial: None,
+            macs: ["52:54:00:00:00:01".parse().unwrap()].into(),
+            variables: variables(json),
+        }))
+    };
+    let publish = |change: Change| {
+        let mut catalog = Catalog::clone(&boot.catalog().load());
+        catalog.apply(change);
+        boot.catalog().publish(catalog);
+    };
+    publish(machine(r#"{"hostname": "web-12", "token": "t0k"}"#));
+    let answer = ask(&boot, "/ipxe?mac=52:54:00:00:00:01");
+    let id = id("linux", "ignition");
+    assert_eq!(
+        body(&answer),
+        format!(
+            "#!ipxe\nset hostname web-12\nchain http://shaper.lab:8080/config/{id}?mac=52:54:00:00:00:01\n"
+        )
+    );
+    let link = format!("/config/{id}?mac=52:54:00:00:00:01");
+    assert_eq!(body(&ask(&boot, &link)), "rack7-u12 t0k");
+
+    // A missing variable is an error of the text that needs it, and of no other.
+    publish(machine(r#"{"hostname": "web-12"}"#));
+    let failed = ask(&boot, &link);
+    assert_eq!(failed.status(), 500);
+    assert!(
+        body(&failed).contains("needs the variable \"token\""),
+        "{}",
+        body(&failed)
+    );
+    assert_eq!(ask(&boot, "/ipxe?mac=52:54:00:00:00:01").status(), 200);
 }

@@ -8,6 +8,7 @@ use crate::name::ObjectKey;
 use crate::profile::older_first;
 use crate::selector::SubjectSelectors;
 use crate::sorted::Labels;
+use crate::variables::Variables;
 
 /// Assigns a Profile to the subjects that it selects.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +26,8 @@ pub struct Assignment {
     pub profiles: Labels,
     /// The priority. A higher one ranks first.
     pub priority: i32,
+    /// Values for templates, which override the Profile's.
+    pub variables: Variables,
 }
 
 /// Ranks Assignments that match by the same identity, or by none: the rest of the selection rule.

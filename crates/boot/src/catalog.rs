@@ -1,4 +1,4 @@
-//! The index of all Profiles and Assignments, which answers lookups.
+//! The index of all Profiles, Assignments and Machines, which answers lookups.
 //!
 //! A [`Catalog`] is a persistent value: a clone is cheap and shares everything, and a change to a
 //! clone copies only the few nodes that it touches. A writer prepares a new catalog, of one change
@@ -11,6 +11,7 @@
 //! | which Assignments require these labels? | `LabelIndex`, a tuple space search |
 //! | which Profiles have this label? | a hash map of (partition, namespace, key, value) |
 //! | which config has this id? | a hash map of ids, and a set of those that several configs have |
+//! | which Machine has this identity? | one hash map for each of uuid, serial and mac |
 //! | which Assignments select this Profile? | [`SelectorIndex`], only if enabled |
 
 mod bucket;
@@ -19,6 +20,7 @@ mod conflicts;
 pub mod guard;
 mod index;
 mod labels;
+mod machines;
 mod profiles;
 mod rejected;
 pub mod selector_index;
@@ -30,11 +32,13 @@ use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
+use smallvec::SmallVec;
 use uuid::Uuid;
 
 use crate::assignment::Assignment;
 use crate::config_name::ConfigName;
 use crate::identity::{self, Mac, MatchedBy};
+use crate::machine::Machine;
 use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::Profile;
 use crate::rejected::Rejected;
@@ -44,12 +48,14 @@ use bucket::{Bucket, Ranked};
 pub use config_ids::{DuplicateId, NoConfig};
 use index::Index;
 use labels::LabelIndex;
+use machines::MachineIndex;
+pub use machines::MachineMatch;
 use profiles::ProfileIndex;
 use rejected::RejectedIndex;
 use selector_index::SelectorIndex;
 pub use shared::SharedCatalog;
 
-/// The index of all Profiles and Assignments.
+/// The index of all Profiles, Assignments and Machines.
 ///
 /// ```
 /// use std::collections::BTreeMap;
@@ -75,6 +81,7 @@ pub use shared::SharedCatalog;
 ///     subjects: SubjectSelectors::default(),
 ///     profiles: [("os", "debian")].into_iter().collect(),
 ///     priority: 0,
+///     variables: boot::Variables::default(),
 /// };
 /// let mut catalog = Catalog::new();
 /// catalog.apply(Change::Profile(Arc::new(profile)));
@@ -94,6 +101,7 @@ pub struct Catalog {
     macs: Index<Mac, Bucket<Assignment>>,
     by_labels: LabelIndex,
     profiles: ProfileIndex,
+    machines: MachineIndex,
     selectors: Option<SelectorIndex>,
     rejected: RejectedIndex,
     /// The number of indexed Assignments of each priority.
@@ -111,6 +119,10 @@ pub enum Change {
     Profile(Arc<Profile>),
     /// A Profile was deleted.
     ProfileDeleted(ObjectKey),
+    /// A Machine was created or changed.
+    Machine(Arc<Machine>),
+    /// A Machine was deleted.
+    MachineDeleted(ObjectKey),
     /// An object exists and is invalid. The catalog keeps its last valid version. If it has none,
     /// or if that version belonged to an earlier object of the same name, the object is indexed by
     /// the part of it that could be read, and its machines wait.
@@ -125,6 +137,9 @@ pub struct Found<'c> {
     /// The Assignment. Its label requirements may not hold.
     pub assignment: &'c Arc<Assignment>,
 }
+
+/// The buckets of Assignments that identities lead to. Few Machines have more than two cards.
+type IdentityBuckets<'c> = SmallVec<[(MatchedBy, &'c Bucket<Assignment>); 8]>;
 
 /// An Assignment that is its own map key, so that the key is not stored twice.
 #[derive(Clone)]
@@ -166,6 +181,8 @@ impl Change {
             Self::AssignmentDeleted(key) => ObjectRef::Assignment(key.clone()),
             Self::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
             Self::ProfileDeleted(key) => ObjectRef::Profile(key.clone()),
+            Self::Machine(machine) => ObjectRef::Machine(machine.key.clone()),
+            Self::MachineDeleted(key) => ObjectRef::Machine(key.clone()),
             Self::Rejected(rejected) => rejected.name(),
         }
     }
@@ -177,6 +194,7 @@ impl ObjectRef {
         match self {
             Self::Assignment(key) => Change::AssignmentDeleted(key),
             Self::Profile(key) => Change::ProfileDeleted(key),
+            Self::Machine(key) => Change::MachineDeleted(key),
         }
     }
 }
@@ -193,6 +211,7 @@ impl Catalog {
             macs: Index::new(),
             by_labels: LabelIndex::new(),
             profiles: ProfileIndex::new(),
+            machines: MachineIndex::new(),
             selectors: None,
             rejected: RejectedIndex::new(),
             priorities: RedBlackTreeMapSync::new_sync(),
@@ -226,6 +245,8 @@ impl Catalog {
             Change::AssignmentDeleted(key) => self.remove_assignment(&key).is_some(),
             Change::Profile(profile) => self.put_profile(profile),
             Change::ProfileDeleted(key) => self.remove_profile(&key),
+            Change::Machine(machine) => self.put_machine(machine),
+            Change::MachineDeleted(key) => self.remove_machine(&key),
             Change::Rejected(_) => false,
         };
         was_rejected || is_other
@@ -248,6 +269,7 @@ impl Catalog {
             + self.macs.len()
             + self.by_labels.size()
             + self.profiles.index_size()
+            + self.machines.index_size()
     }
 
     /// Iterates over all valid Assignments, in no particular order.
@@ -279,6 +301,7 @@ impl Catalog {
         match name {
             ObjectRef::Assignment(key) => self.assignment(key).is_some(),
             ObjectRef::Profile(key) => self.profile(key).is_some(),
+            ObjectRef::Machine(key) => self.machine(key).is_some(),
         }
     }
 
@@ -287,10 +310,13 @@ impl Catalog {
         let assignments = self
             .assignments()
             .map(|assignment| ObjectRef::Assignment(assignment.key.clone()));
-        let accepted = assignments.chain(
-            self.profiles()
-                .map(|profile| ObjectRef::Profile(profile.key.clone())),
-        );
+        let profiles = self
+            .profiles()
+            .map(|profile| ObjectRef::Profile(profile.key.clone()));
+        let machines = self
+            .machines()
+            .map(|machine| ObjectRef::Machine(machine.key.clone()));
+        let accepted = assignments.chain(profiles).chain(machines);
         accepted.chain(self.without_valid_version().map(|rejected| rejected.name()))
     }
 
@@ -320,17 +346,18 @@ impl Catalog {
             .by_labels
             .buckets(subject)
             .map(|bucket| (MatchedBy::Labels, bucket));
-        self.identity_buckets(subject)
-            .into_iter()
-            .flatten()
-            .chain(labels)
+        self.identity_buckets(subject).into_iter().chain(labels)
     }
 
     /// Returns the winning Assignment if the subject's uuid alone decides: the uuid is the
     /// strongest identity, and no Assignment has a higher priority. Most machines are found by this
     /// single lookup.
     pub(crate) fn certain_winner(&self, subject: &Subject) -> Option<Found<'_>> {
-        let first = self.uuids.get(&subject.uuid()?)?.first()?;
+        let uuid = match subject.machine().and_then(|machine| machine.real_uuid()) {
+            Some(uuid) if subject.uuid().is_some_and(|own| own != uuid) => return None,
+            uuid => uuid.or(subject.uuid())?,
+        };
+        let first = self.uuids.get(&uuid)?.first()?;
         let (highest, _) = self.priorities.last()?;
         let is_first = first.priority >= *highest && first.subjects.labels.unmet(subject).is_none();
         is_first.then_some(Found {
@@ -339,36 +366,50 @@ impl Catalog {
         })
     }
 
-    /// Returns the buckets that the subject's identities lead to.
-    fn identity_buckets<'c>(
-        &'c self,
-        subject: &Subject,
-    ) -> [Option<(MatchedBy, &'c Bucket<Assignment>)>; 4] {
-        let uuid = subject.uuid();
-        let exact = uuid
-            .and_then(|uuid| self.uuids.get(&uuid))
-            .map(|bucket| (MatchedBy::Uuid, bucket));
-        let swapped = uuid
-            .map(identity::other_byte_order)
-            .filter(|other| Some(*other) != uuid);
-        let swapped = swapped
-            .and_then(|uuid| self.uuids.get(&uuid))
-            .map(|bucket| (MatchedBy::UuidOtherByteOrder, bucket));
-        let serial = subject
-            .serial()
-            .and_then(|serial| self.serials.get(serial))
-            .map(|bucket| (MatchedBy::Serial, bucket));
-        let mac = subject
-            .mac()
-            .and_then(|mac| self.macs.get(&mac))
-            .map(|bucket| (MatchedBy::Mac, bucket));
-        [exact, swapped, serial, mac]
+    /// Returns the buckets that the identities of the subject and its Machine lead to.
+    fn identity_buckets<'c>(&'c self, subject: &Subject) -> IdentityBuckets<'c> {
+        let mut found = IdentityBuckets::new();
+        let mut add_uuid = |uuid: Uuid| {
+            let other = identity::other_byte_order(uuid);
+            found.extend(self.uuids.get(&uuid).map(|it| (MatchedBy::Uuid, it)));
+            if other != uuid {
+                let bucket = self.uuids.get(&other);
+                found.extend(bucket.map(|it| (MatchedBy::UuidOtherByteOrder, it)));
+            }
+        };
+        let machine = subject.machine();
+        let (uuid, serial, mac) = (subject.uuid(), subject.serial(), subject.mac());
+        uuid.into_iter().for_each(&mut add_uuid);
+        if let Some(machine) = machine {
+            let uuid = machine.real_uuid().filter(|it| Some(*it) != uuid);
+            uuid.into_iter().for_each(&mut add_uuid);
+        }
+        let mut add_serial = |serial: &str| {
+            found.extend(self.serials.get(serial).map(|it| (MatchedBy::Serial, it)));
+        };
+        serial.into_iter().for_each(&mut add_serial);
+        if let Some(machine) = machine {
+            let serial = machine.real_serial().map(|it| &**it);
+            serial
+                .filter(|it| Some(*it) != subject.serial())
+                .into_iter()
+                .for_each(&mut add_serial);
+        }
+        let mut add_mac = |mac: &Mac| {
+            found.extend(self.macs.get(mac).map(|it| (MatchedBy::Mac, it)));
+        };
+        mac.iter().for_each(&mut add_mac);
+        if let Some(machine) = machine {
+            let macs = machine.real_macs().filter(|it| Some(**it) != mac);
+            macs.for_each(&mut add_mac);
+        }
+        found
     }
 
     /// Returns the Assignments that list an identity of the subject, by rank. Each occurs once,
     /// with the strongest identity that matches.
     pub fn by_identity<'c>(&'c self, subject: &Subject) -> Vec<Found<'c>> {
-        let named = self.identity_buckets(subject).into_iter().flatten();
+        let named = self.identity_buckets(subject).into_iter();
         let all = named.flat_map(|(by, bucket)| {
             bucket
                 .iter()
@@ -378,6 +419,7 @@ impl Catalog {
             .filter(|found| found.assignment.subjects.identify(subject) == Some(found.by))
             .collect();
         found.sort_by(Found::rank);
+        found.dedup_by(|a, b| Arc::ptr_eq(a.assignment, b.assignment));
         found
     }
 

@@ -46,14 +46,19 @@ fn did_you_mean(text: &str) -> String {
 pub const MAX_CONFIG_NAME_BYTES: usize = 63;
 
 /// The variables that every template has, in addition to one for each config of its Profile.
-pub const VARIABLES: [&str; 6] = [
+pub const VARIABLES: [&str; 8] = [
     "subject",
     "encoded",
     "extrinsic",
+    "machine",
+    "vars",
     "profile",
     "assignment",
     "base_url",
 ];
+
+/// Names that templates of a later version use.
+const RESERVED: [&str; 2] = ["assets", "certificate"];
 
 /// Words of the template language, in addition to [`VARIABLES`].
 const KEYWORDS: [&str; 12] = [
@@ -81,7 +86,10 @@ impl FromStr for ConfigName {
             ));
         }
         let lower = text.to_ascii_lowercase();
-        if VARIABLES.contains(&text) || KEYWORDS.contains(&lower.as_str()) {
+        if VARIABLES.contains(&text)
+            || RESERVED.contains(&text)
+            || KEYWORDS.contains(&lower.as_str())
+        {
             return Err(InvalidConfigName::Reserved(text.to_owned()));
         }
         Ok(Self(text.into()))

@@ -258,6 +258,7 @@ mod tests {
                 subjects: SubjectSelectors::default(),
                 profiles: crate::Labels::default(),
                 priority: 0,
+                variables: crate::Variables::default(),
             });
             catalog.apply(Change::Assignment(assignment.clone()));
             conflicts.put(&catalog, &assignment);

@@ -40,6 +40,8 @@ pub enum ObjectRef {
     Assignment(ObjectKey),
     /// A Profile.
     Profile(ObjectKey),
+    /// A Machine, which is cluster-scoped.
+    Machine(ObjectKey),
 }
 
 thread_local! {
@@ -63,7 +65,8 @@ impl Location {
 }
 
 impl ObjectKey {
-    /// Creates the key of an object outside partitions.
+    /// Creates the key of an object outside partitions. A cluster-scoped object has an empty
+    /// namespace.
     pub fn new(namespace: impl AsRef<str>, name: impl Into<Arc<str>>) -> Self {
         Self {
             location: Location::shared("", namespace.as_ref()),
@@ -82,8 +85,10 @@ impl ObjectKey {
             write(&self.partition);
             write(":");
         }
-        write(&self.namespace);
-        write("/");
+        if !self.namespace.is_empty() {
+            write(&self.namespace);
+            write("/");
+        }
         write(&self.name);
     }
 
@@ -127,7 +132,8 @@ impl fmt::Debug for ObjectKey {
     }
 }
 
-/// Serialises to `{"namespace": ..., "name": ...}`, and `partition` if there is one.
+/// Serialises to `{"namespace": ..., "name": ...}`, and `partition` if there is one. A
+/// cluster-scoped object has no `namespace`.
 impl Serialize for ObjectKey {
     fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
         let (
@@ -137,9 +143,12 @@ impl Serialize for ObjectKey {
                 partition,
             },
         ) = (&self.name, &**self);
-        let mut fields =
-            serializer.serialize_struct("ObjectKey", 2 + usize::from(!partition.is_empty()))?;
-        fields.serialize_field("namespace", &**namespace)?;
+        let optional = [namespace, partition];
+        let present = optional.iter().filter(|text| !text.is_empty()).count();
+        let mut fields = serializer.serialize_struct("ObjectKey", 1 + present)?;
+        if !namespace.is_empty() {
+            fields.serialize_field("namespace", &**namespace)?;
+        }
         fields.serialize_field("name", &**name)?;
         if !partition.is_empty() {
             fields.serialize_field("partition", &**partition)?;
@@ -148,7 +157,7 @@ impl Serialize for ObjectKey {
     }
 }
 
-/// Writes `namespace/name`, or `partition:namespace/name`.
+/// Writes `namespace/name`, or `partition:namespace/name`; for a cluster-scoped object `name`.
 impl fmt::Display for ObjectKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let mut written = Ok(());
@@ -161,17 +170,23 @@ impl ObjectRef {
     /// Returns the key of the object.
     pub fn key(&self) -> &ObjectKey {
         match self {
-            Self::Assignment(key) | Self::Profile(key) => key,
+            Self::Assignment(key) | Self::Profile(key) | Self::Machine(key) => key,
+        }
+    }
+
+    /// Returns the object's kind.
+    pub fn kind(&self) -> &'static str {
+        match self {
+            Self::Assignment(_) => "Assignment",
+            Self::Profile(_) => "Profile",
+            Self::Machine(_) => "Machine",
         }
     }
 }
 
 impl fmt::Display for ObjectRef {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Assignment(key) => write!(f, "Assignment {key}"),
-            Self::Profile(key) => write!(f, "Profile {key}"),
-        }
+        write!(f, "{} {}", self.kind(), self.key())
     }
 }
 

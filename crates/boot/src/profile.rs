@@ -15,6 +15,7 @@ use crate::name::ObjectKey;
 use crate::sorted::Labels;
 use crate::subject::{Subject, normalise};
 use crate::template::{TemplateErrors, Templates};
+use crate::variables::{Variables, VariablesSchema};
 
 /// Prefix of a Profile's label that constrains a label which the machine presents.
 pub const INTRINSIC_PREFIX: &str = "assignment/ipxe-";
@@ -32,6 +33,10 @@ pub struct Profile {
     pub labels: Labels,
     /// The script and the configs.
     pub templates: Arc<Templates>,
+    /// Default values for templates.
+    pub variables: Variables,
+    /// The schema of the merged variables, if the Profile has one.
+    pub variables_schema: Option<Arc<VariablesSchema>>,
     /// The id under which each config is served. A config without an id can't be linked to yet.
     pub ids: BTreeMap<ConfigName, Uuid>,
     constraints: Vec<Constraint>,
@@ -93,6 +98,8 @@ impl Profile {
             created,
             labels,
             templates,
+            variables: Variables::default(),
+            variables_schema: None,
             ids: BTreeMap::new(),
             constraints,
         }
@@ -116,6 +123,20 @@ impl Profile {
         Self {
             ids,
             ..self.clone()
+        }
+    }
+
+    /// Returns the Profile with variables, and a schema that all variables of a machine must
+    /// satisfy.
+    pub fn with_variables(
+        self,
+        variables: Variables,
+        variables_schema: Option<Arc<VariablesSchema>>,
+    ) -> Self {
+        Self {
+            variables,
+            variables_schema,
+            ..self
         }
     }
 

@@ -13,6 +13,7 @@ use std::sync::Arc;
 use jiff::Timestamp;
 
 use crate::assignment::Assignment;
+use crate::machine::Machine;
 use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::Profile;
 
@@ -33,6 +34,8 @@ pub enum Partial {
     /// An Assignment, by the selectors that could be read. Except for machines that it lists by
     /// identity, it matches no machine that the fixed Assignment would not match.
     Assignment(Arc<Assignment>),
+    /// A Machine, by the identities that could be read. It has no labels and no variables.
+    Machine(Arc<Machine>),
     /// An Assignment with unreadable selectors. It matches no machine.
     Unreadable {
         /// The Assignment's namespace and name.
@@ -50,6 +53,7 @@ impl Rejected {
         match &self.partial {
             Partial::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
             Partial::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
+            Partial::Machine(machine) => ObjectRef::Machine(machine.key.clone()),
             Partial::Unreadable { key, .. } => ObjectRef::Assignment(key.clone()),
         }
     }
@@ -59,6 +63,7 @@ impl Rejected {
         match &self.partial {
             Partial::Profile(profile) => profile.created,
             Partial::Assignment(assignment) => assignment.created,
+            Partial::Machine(machine) => machine.created,
             Partial::Unreadable { created, .. } => *created,
         }
     }

@@ -3,6 +3,7 @@
 mod plan;
 mod safety;
 mod scope;
+mod variables;
 
 use std::sync::Arc;
 
@@ -13,7 +14,8 @@ use crate::config_name::ConfigName;
 use crate::profile::Profile;
 use crate::selection::{Selected, Selection};
 use crate::subject::Subject;
-use crate::template::{MAX_OUTPUT_BYTES, access, describe};
+use crate::template::{MAX_OUTPUT_BYTES, SCRIPT, access, describe};
+use crate::variables as variable;
 
 use plan::PlanRenderer;
 use safety::Place;
@@ -54,6 +56,40 @@ pub enum RenderError {
         line: usize,
         /// The label's key.
         label: String,
+    },
+    /// The template needs a variable that nobody gives.
+    #[error(
+        "line {line} of {template} needs the variable {variable:?}, which is in spec.variables of {givers}; add it there, or write {{{{ vars.{variable} | default('...') }}}}"
+    )]
+    MissingVariable {
+        /// The script's or the config's name.
+        template: String,
+        /// The line, counted from 1.
+        line: usize,
+        /// The names that lead to the variable, joined by dots.
+        variable: String,
+        /// The objects that could give it, in words.
+        givers: String,
+    },
+    /// The template needs a Machine, and the machine has none.
+    #[error(
+        "line {line} of {template} needs the Machine object of this machine, and there is none; create a Machine with its uuid, serial or mac, or write {{% if machine %}}"
+    )]
+    NoMachine {
+        /// The script's or the config's name.
+        template: String,
+        /// The line, counted from 1.
+        line: usize,
+    },
+    /// A variable that the template uses does not satisfy the Profile's schema.
+    #[error(
+        "{template} uses variables that don't satisfy spec.variablesSchema of the Profile: {fault}"
+    )]
+    InvalidVariable {
+        /// The script's or the config's name.
+        template: String,
+        /// The variable, and what is wrong with it.
+        fault: String,
     },
     /// A config has no id yet, so that it can't be linked to.
     #[error("config {0} has no id yet; try again in a moment")]
@@ -156,11 +192,58 @@ fn operator_label_hint(label: &str) -> String {
 
 impl Rendering<'_> {
     fn render(&self) -> Result<String, RenderError> {
+        self.check_variables()?;
         match self.render_plan() {
             Some(text) => Ok(text),
             None => self
                 .render_with_engine()
                 .map_err(|error| error.redact_ids(self.profile)),
+        }
+    }
+
+    /// Checks the variables that the template uses against the Profile's schema.
+    fn check_variables(&self) -> Result<(), RenderError> {
+        let Some(schema) = &self.profile.variables_schema else {
+            return Ok(());
+        };
+        let templates = &self.profile.templates;
+        let uses = match self.config {
+            Some(name) => templates.config_uses(name.as_str()),
+            None => Some(templates.script_uses()),
+        };
+        let Some(uses) = uses.filter(|uses| uses.any_variable || !uses.variables.is_empty()) else {
+            return Ok(());
+        };
+        let machine = self.subject.machine().map(|machine| &**machine);
+        let variables = variable::merge(self.profile, self.assignment.map(|it| &**it), machine);
+        let is_used = |name: &str| uses.variables.iter().any(|used| used.name() == name);
+        let fault = schema.check(&variables).into_iter().find(|fault| {
+            let name = fault.variable.as_deref();
+            uses.any_variable || name.is_none_or(is_used)
+        });
+        match fault {
+            None => Ok(()),
+            Some(fault) => Err(RenderError::InvalidVariable {
+                template: self.config.map_or(SCRIPT, ConfigName::as_str).to_owned(),
+                fault: fault.to_string(),
+            }),
+        }
+    }
+
+    /// Returns the objects that could give a variable, in words.
+    fn givers(&self) -> String {
+        let assignment = self.assignment.map(|it| format!("Assignment {}", it.key));
+        let machine = self.subject.machine();
+        let machine = machine.map(|it| format!("Machine {}", it.key));
+        let profile = Some(format!("Profile {}", self.profile.key));
+        let all: Vec<_> = [machine, assignment, profile]
+            .into_iter()
+            .flatten()
+            .collect();
+        match all.split_last() {
+            Some((only, [])) => format!("neither {only} nor a Machine"),
+            Some((last, others)) => format!("neither {} nor {last}", others.join(", ")),
+            None => String::new(),
         }
     }
 
@@ -220,7 +303,7 @@ impl Rendering<'_> {
 
     /// Returns the name of the template in messages.
     fn template(&self) -> &str {
-        self.config.map_or("spec.ipxe", ConfigName::as_str)
+        self.config.map_or(SCRIPT, ConfigName::as_str)
     }
 
     /// Converts an error of the engine.
@@ -250,6 +333,16 @@ impl Rendering<'_> {
                 template,
                 line: line.unwrap_or(1),
                 label: label.into(),
+            },
+            Some(Missing::Variable(variable)) => RenderError::MissingVariable {
+                template,
+                line: line.unwrap_or(1),
+                variable: variable.into(),
+                givers: self.givers(),
+            },
+            Some(Missing::Machine) => RenderError::NoMachine {
+                template,
+                line: line.unwrap_or(1),
             },
             other => RenderError::Failed {
                 template,
@@ -313,7 +406,21 @@ impl RenderError {
                 line,
                 reason: redact(reason),
             },
-            Self::Unsafe(_) | Self::NotReady(_) => self,
+            Self::MissingVariable {
+                template,
+                line,
+                variable,
+                givers,
+            } => Self::MissingVariable {
+                template,
+                line,
+                variable: redact(variable),
+                givers,
+            },
+            Self::Unsafe(_)
+            | Self::NotReady(_)
+            | Self::NoMachine { .. }
+            | Self::InvalidVariable { .. } => self,
         }
     }
 }

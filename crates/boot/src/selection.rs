@@ -30,7 +30,7 @@ use crate::rejected::Rejected;
 use crate::selector::Requirement;
 use crate::subject::Subject;
 
-pub use explanation::{Candidate, Explanation, Outcome, ProfileCandidate, Verdict};
+pub use explanation::{Candidate, Explanation, MachineFound, Outcome, ProfileCandidate, Verdict};
 
 /// What a subject boots, and why.
 #[derive(Clone, Debug)]
@@ -73,14 +73,14 @@ pub enum NotSelected {
         /// Why no Profile matches.
         reason: String,
     },
-    /// The matching Assignment or its best-fitting Profile is invalid.
+    /// The matching Assignment, its best-fitting Profile or the subject's Machine is invalid.
     #[error("{object} is invalid, so this machine waits until it is fixed: {fault}")]
     NotAccepted {
         /// The winning Assignment.
         assignment: Arc<Assignment>,
         /// The identity by which it matched.
         by: MatchedBy,
-        /// The invalid object: this Assignment, or a Profile that it selects.
+        /// The invalid object: this Assignment, a Profile that it selects, or the subject's Machine.
         object: ObjectRef,
         /// What is wrong with the object.
         fault: Box<str>,
@@ -156,6 +156,7 @@ impl Catalog {
                 ));
             }
         }
+        let mut last: Option<&Arc<Assignment>> = None;
         std::iter::from_fn(move || {
             loop {
                 let (at, _) = queues
@@ -167,6 +168,10 @@ impl Catalog {
                     Some(next) => queues[at].0.assignment = next,
                     None => drop(queues.swap_remove(at)),
                 }
+                // An Assignment that lists two MAC addresses of a Machine is found by each, at once.
+                if last.is_some_and(|last| Arc::ptr_eq(last, found.assignment)) {
+                    continue;
+                }
                 // An Assignment that lists both the uuid and the mac of a machine is found twice;
                 // it ranks by the stronger. Nothing is stronger than the uuid, so that match needs
                 // no check and no access to memory.
@@ -175,6 +180,7 @@ impl Catalog {
                 {
                     continue;
                 }
+                last = Some(found.assignment);
                 return Some(RankedMatch {
                     found,
                     unmet: found.assignment.subjects.labels.unmet(subject),
@@ -215,6 +221,11 @@ impl Catalog {
                 fault,
             })
         };
+        if let Some(machine) = subject.machine()
+            && let Some(rejected) = self.rejected_machine(machine)
+        {
+            return not_accepted(rejected);
+        }
         if let Some(rejected) = self.rejected_assignment(assignment) {
             return not_accepted(rejected);
         }

@@ -60,30 +60,36 @@ impl SubjectSelectors {
         !(self.uuids.is_empty() && self.serials.is_empty() && self.macs.is_empty())
     }
 
-    /// Returns the strongest listed identity that the subject has. `None` if identities are listed
-    /// and the subject has none of them.
+    /// Returns the strongest listed identity that the subject or its Machine has. `None` if
+    /// identities are listed and they have none of them.
     pub fn identify(&self, subject: &Subject) -> Option<MatchedBy> {
         if !self.names_identities() {
             return Some(MatchedBy::Labels);
         }
-        if let Some(uuid) = subject.uuid() {
-            if self.uuids.contains(&uuid) {
+        let machine = subject.machine();
+        if !self.uuids.is_empty() {
+            let of_machine = machine.and_then(|machine| machine.real_uuid());
+            let mut uuids = [subject.uuid(), of_machine].into_iter().flatten();
+            let has = |uuid: &Uuid| self.uuids.contains(uuid);
+            if uuids.clone().any(|uuid| has(&uuid)) {
                 return Some(MatchedBy::Uuid);
             }
-            if self.uuids.contains(&identity::other_byte_order(uuid)) {
+            if uuids.any(|uuid| has(&identity::other_byte_order(uuid))) {
                 return Some(MatchedBy::UuidOtherByteOrder);
             }
         }
-        if subject
-            .serial()
-            .is_some_and(|serial| self.serials.contains(serial))
-        {
-            return Some(MatchedBy::Serial);
+        if !self.serials.is_empty() {
+            let of_machine = machine.and_then(|machine| machine.real_serial());
+            let of_machine = of_machine.map(|serial| &**serial);
+            let mut serials = [subject.serial(), of_machine].into_iter().flatten();
+            if serials.any(|serial| self.serials.contains(serial)) {
+                return Some(MatchedBy::Serial);
+            }
         }
-        subject
-            .mac()
-            .filter(|mac| self.macs.contains(mac))
-            .map(|_| MatchedBy::Mac)
+        let is_listed = |mac: &Mac| self.macs.contains(mac);
+        let is_mac = subject.mac().as_ref().is_some_and(is_listed)
+            || machine.is_some_and(|machine| machine.real_macs().any(is_listed));
+        is_mac.then_some(MatchedBy::Mac)
     }
 }
 

@@ -6,6 +6,7 @@ mod parse;
 mod span;
 
 use std::fmt;
+use std::sync::Arc;
 
 use serde::Serialize;
 use serde::ser::{SerializeMap, Serializer};
@@ -14,6 +15,7 @@ use uuid::Uuid;
 
 use crate::arch::{self, BUILDARCH};
 use crate::identity::{self, Mac};
+use crate::machine::Machine;
 use crate::query;
 
 use label_order::{head, keys_equal};
@@ -64,6 +66,9 @@ pub struct Subject {
     serial: Option<Span>,
     mac: Option<Mac>,
     placeholders: SmallVec<[&'static str; 3]>,
+    machine: Option<Arc<Machine>>,
+    /// Whether a weaker identity of the subject leads to another Machine.
+    contradicts: bool,
 }
 
 #[derive(Clone, Copy)]
@@ -137,6 +142,19 @@ impl Subject {
     /// identity selector.
     pub fn placeholders(&self) -> &[&'static str] {
         &self.placeholders
+    }
+
+    /// Returns the Machine that the subject is, if [`Catalog::recognise`] found one.
+    ///
+    /// [`Catalog::recognise`]: crate::Catalog::recognise
+    pub fn machine(&self) -> Option<&Arc<Machine>> {
+        self.machine.as_ref()
+    }
+
+    /// Returns whether the subject presents identities of two Machines, of which the weaker one is
+    /// ignored.
+    pub fn presents_two_machines(&self) -> bool {
+        self.contradicts
     }
 
     /// Returns the machine's own labels as a query string, without `?`. Parsing it gives an equal

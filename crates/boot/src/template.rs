@@ -20,6 +20,7 @@ pub(crate) mod quoting;
 pub(crate) mod reach;
 mod script_line;
 mod tokens;
+mod variables;
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
@@ -36,6 +37,7 @@ use check::Checked;
 pub use errors::{TemplateError, TemplateErrors};
 use include::{Includes, Origins};
 use plan::Plan;
+pub use variables::VariableUse;
 
 /// Maximum size of a template's source with all that it includes, in bytes.
 pub const MAX_SOURCE_BYTES: usize = 1024 * 1024;
@@ -47,7 +49,7 @@ pub const FUEL: u64 = 48_000;
 
 /// The name of the script's template. The others are named by [`ConfigName`]s, which contain no
 /// dot.
-const SCRIPT: &str = "spec.ipxe";
+pub(crate) const SCRIPT: &str = "spec.ipxe";
 
 /// The compiled templates of a Profile.
 pub struct Templates {
@@ -105,6 +107,10 @@ pub struct Uses {
     pub configs: BTreeSet<String>,
     /// Whether it uses `assignment`.
     pub assignment: bool,
+    /// The variables that it reads, each once.
+    pub variables: Vec<VariableUse>,
+    /// Whether it may read any variable, as in a loop over all.
+    pub any_variable: bool,
 }
 
 /// Returns the filters that templates can use.
@@ -182,6 +188,13 @@ impl Templates {
     /// Returns what the script refers to.
     pub fn script_uses(&self) -> &Uses {
         &self.script
+    }
+
+    /// Iterates over what the script, by `None`, and each config refers to.
+    pub fn all_uses(&self) -> impl Iterator<Item = (Option<&ConfigName>, &Uses)> {
+        let configs = self.configs.iter();
+        let configs = configs.map(|(name, config)| (Some(name), &config.uses));
+        std::iter::once((None, &self.script)).chain(configs)
     }
 
     /// Returns what a config refers to.
@@ -398,6 +411,7 @@ fn environment() -> Environment<'static> {
     // error.
     environment.set_undefined_behavior(UndefinedBehavior::SemiStrict);
     environment.set_syntax(syntax());
+    environment.set_formatter(functions::print);
     environment.set_fuel(Some(FUEL));
     environment
 }

@@ -81,6 +81,7 @@ fn assignment(names: usize) -> impl Strategy<Value = Assignment> {
                 subjects,
                 profiles: boot::Labels::default(),
                 priority,
+                variables: boot::Variables::default(),
             }
         })
 }

@@ -48,6 +48,7 @@ fn selection(script: &str, config: &str, format: Option<ConfigFormat>) -> Select
         subjects: SubjectSelectors::default(),
         profiles: boot::Labels::default(),
         priority: 0,
+        variables: boot::Variables::default(),
     };
     Selection {
         assignment: Arc::new(assignment),

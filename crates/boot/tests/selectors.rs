@@ -47,6 +47,7 @@ fn change() -> impl Strategy<Value = Change> {
             subjects: SubjectSelectors::default(),
             profiles: labels.iter().collect(),
             priority: 0,
+            variables: boot::Variables::default(),
         })),
     })
 }

@@ -36,6 +36,7 @@ fn publish(shared: &SharedCatalog, generation: usize) {
             subjects,
             profiles,
             priority: 0,
+            variables: boot::Variables::default(),
         })));
     }
     shared.publish(catalog);

@@ -18,8 +18,12 @@ pub(crate) enum ConditionType {
     Resolved,
     /// Whether an Assignment's selectors match a Profile.
     ProfileFound,
-    /// Whether only age or name decides between this Assignment and another.
+    /// Whether only age or name decides between this Assignment and another, or whether another
+    /// Machine claims an identity of this one.
     Conflicted,
+    /// Whether the machines of an Assignment have the variables that their Profiles need. Absent
+    /// where no Profile needs any.
+    VariablesComplete,
 }
 
 /// The status of a condition.
@@ -62,7 +66,7 @@ impl UntimedCondition {
 }
 
 impl ConditionType {
-    pub(crate) const ALL: [Self; 7] = [
+    pub(crate) const ALL: [Self; 8] = [
         Self::Ready,
         Self::Reconciling,
         Self::Stalled,
@@ -70,13 +74,14 @@ impl ConditionType {
         Self::Resolved,
         Self::ProfileFound,
         Self::Conflicted,
+        Self::VariablesComplete,
     ];
 
     /// Returns whether a condition with this status is a problem, which is told by an event.
     pub(crate) fn is_problem(self, verdict: ConditionStatus) -> bool {
         match self {
             Self::Conflicted => verdict == ConditionStatus::True,
-            Self::Accepted | Self::Resolved | Self::ProfileFound => {
+            Self::Accepted | Self::Resolved | Self::ProfileFound | Self::VariablesComplete => {
                 verdict == ConditionStatus::False
             }
             // They say what the others say.

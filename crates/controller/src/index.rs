@@ -3,21 +3,25 @@
 //! The publisher's catalog holds what each object means for selection. This index holds what the
 //! controller needs to write status: resource versions, faults, conflicts.
 
+mod patch;
+
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use boot::{Catalog, Change, ConfigName, Conflicts, ObjectRef, Partial, Profile, Rejected};
+use boot::{
+    Catalog, Change, ConfigName, Conflicts, ObjectKey, ObjectRef, Partial, Profile, Rejected,
+};
 use feed::Publisher;
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use tracing::warn;
 
-use crate::condition::ConditionType;
 use crate::config_ids::{ConfigIds, IdChanges};
 use crate::object::{Fault, Ids, Object, ObservedMeta, Rejection};
-use crate::observed::{self, Observed, Version};
+use crate::observed::Version;
+use crate::placements::{Catalogs, Placements};
 use crate::selector_index::SelectorIndex;
-use crate::status::{self, Acceptance};
+
+pub(crate) use patch::{PendingEvent, Status, StatusPatch};
 
 /// All watched objects, with their conflicts and selected Profiles.
 pub(crate) struct Index {
@@ -25,10 +29,12 @@ pub(crate) struct Index {
     /// one allocation.
     objects: HashMap<ObjectRef, Box<Entry>>,
     profiles: usize,
+    machines: usize,
     rejected: usize,
     conflicts: Conflicts,
     config_ids: ConfigIds,
     selector_index: SelectorIndex,
+    placements: Placements,
     publisher: Arc<Publisher>,
 }
 
@@ -39,6 +45,9 @@ struct Entry {
     listing: u32,
 }
 
+/// How many objects to evaluate before the time is looked at.
+const EVALUATIONS_PER_STEP: usize = 16;
+
 /// A change to apply to the index.
 pub(crate) enum IndexEvent {
     /// An object was created or changed.
@@ -47,40 +56,12 @@ pub(crate) enum IndexEvent {
     Deleted(ObjectRef),
 }
 
-/// A status patch that has not been written yet.
-pub(crate) struct StatusPatch {
-    pub(crate) name: ObjectRef,
-    /// The metadata from which this patch was computed.
-    pub(crate) meta: ObservedMeta,
-    pub(crate) status: Status,
-    /// The status that the object has once the patch is written.
-    pub(crate) observed: Observed,
-    /// The events to record with the patch.
-    pub(crate) events: Vec<PendingEvent>,
-    /// The number of config ids that the patch replaces because they belong to other configs.
-    pub(crate) replaced_ids: usize,
-}
-
-pub(crate) enum Status {
-    Profile(crd::ProfileStatus),
-    Assignment(crd::AssignmentStatus),
-}
-
-/// An event that has not been recorded yet.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct PendingEvent {
-    /// The condition that the event is about, if it is about one.
-    pub(crate) kind: Option<ConditionType>,
-    pub(crate) is_warning: bool,
-    pub(crate) reason: String,
-    pub(crate) note: String,
-}
-
 /// The numbers of objects.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(crate) struct Counts {
     pub(crate) profiles: usize,
     pub(crate) assignments: usize,
+    pub(crate) machines: usize,
     pub(crate) rejected: usize,
     pub(crate) conflicted: usize,
     /// Rejected Assignments with unreadable selectors: their machines may get another Assignment.
@@ -94,10 +75,12 @@ impl Index {
         Self {
             objects: HashMap::new(),
             profiles: 0,
+            machines: 0,
             rejected: 0,
             conflicts: Conflicts::new(),
             config_ids: ConfigIds::default(),
             selector_index: SelectorIndex::default(),
+            placements: Placements::default(),
             publisher,
         }
     }
@@ -141,7 +124,10 @@ impl Index {
 
     pub(crate) fn counts(&self) -> Counts {
         let Self {
-            profiles, rejected, ..
+            profiles,
+            machines,
+            rejected,
+            ..
         } = *self;
         let catalog = self.publisher.catalog().load();
         let unreadable = catalog
@@ -150,7 +136,8 @@ impl Index {
             .count();
         Counts {
             profiles,
-            assignments: self.objects.len() - profiles,
+            assignments: self.objects.len() - profiles - machines,
+            machines,
             rejected,
             conflicted: self.conflicts.len(),
             unreadable,
@@ -168,6 +155,7 @@ impl Index {
         self.remove(&name);
         self.rejected += usize::from(known.fault.is_some());
         self.profiles += usize::from(matches!(name, ObjectRef::Profile(_)));
+        self.machines += usize::from(matches!(name, ObjectRef::Machine(_)));
         self.objects.insert(name, Box::new(known));
     }
 
@@ -175,6 +163,7 @@ impl Index {
         if let Some(before) = self.objects.remove(name) {
             self.rejected -= usize::from(before.fault.is_some());
             self.profiles -= usize::from(matches!(name, ObjectRef::Profile(_)));
+            self.machines -= usize::from(matches!(name, ObjectRef::Machine(_)));
         }
     }
 
@@ -332,6 +321,9 @@ impl Index {
             ObjectRef::Profile(key) => catalog
                 .profile(key)
                 .map(|profile| ObjectRef::Profile(profile.key.clone())),
+            ObjectRef::Machine(key) => catalog
+                .machine(key)
+                .map(|machine| ObjectRef::Machine(machine.key.clone())),
         };
         if let Some(own) = own
             && let Some(known) = self.objects.remove(name)
@@ -351,7 +343,7 @@ impl Index {
         }
     }
 
-    /// Updates conflicts and selected Profiles after the catalog changed.
+    /// Updates conflicts, selected Profiles and placements after the catalog changed.
     fn follow(
         &mut self,
         before: &Catalog,
@@ -359,7 +351,7 @@ impl Index {
         changed: &BTreeSet<ObjectRef>,
         touched: &mut BTreeSet<ObjectRef>,
     ) {
-        let mut profiles = Vec::new();
+        let (mut profiles, mut machines) = (Vec::new(), Vec::new());
         for name in changed {
             match name {
                 ObjectRef::Profile(key) => {
@@ -378,6 +370,7 @@ impl Index {
                         self.selector_index.insert(after, assignment);
                     }
                 }
+                ObjectRef::Machine(key) => machines.push(key),
             }
         }
         self.selector_index
@@ -394,113 +387,56 @@ impl Index {
             };
             touched.extend(others.into_iter().map(ObjectRef::Assignment));
         }
+        for (catalog, key) in [before, after]
+            .into_iter()
+            .flat_map(|catalog| machines.iter().map(move |key| (catalog, key)))
+        {
+            let machine = catalog.machine(key).into_iter();
+            let others = machine.flat_map(|machine| catalog.conflicting_machines(machine));
+            touched.extend(others.map(|other| ObjectRef::Machine(other.key.clone())));
+        }
+        let catalogs = Catalogs { before, after };
+        self.placements.selection_changed(&catalogs, changed);
+        let objects = &self.objects;
+        let exists = |key: &ObjectKey| objects.contains_key(&ObjectRef::Machine(key.clone()));
+        self.placements
+            .machines_changed(&catalogs, &machines, exists, touched);
     }
 
-    /// Returns the status patch of an object, if one is needed. Returns `None` while the object's
-    /// version is unknown: a patch without a version would overwrite any concurrent change.
-    pub(crate) fn pending_patch(&self, name: &ObjectRef, now: Timestamp) -> Option<StatusPatch> {
-        let Entry { meta, fault, .. } = &**self
-            .objects
-            .get(name)
-            .filter(|known| known.meta.version != Version::default())?;
-        let fault = fault.as_deref();
+    /// Starts to evaluate what each Machine gets, and which variables are missing.
+    pub(crate) fn start_evaluation(&mut self) {
+        let machines = self.objects.keys().filter_map(|name| match name {
+            ObjectRef::Machine(key) => Some(key.clone()),
+            ObjectRef::Profile(_) | ObjectRef::Assignment(_) => None,
+        });
+        self.placements.start(machines);
+    }
+
+    /// Stops to evaluate, and forgets the results.
+    pub(crate) fn stop_evaluation(&mut self) {
+        self.placements.stop();
+    }
+
+    /// Returns the evaluation, to ask what is to be done.
+    pub(crate) fn placements(&mut self) -> &mut Placements {
+        &mut self.placements
+    }
+
+    /// Evaluates a few objects, if anything is to be evaluated. Returns the objects whose status may
+    /// have to change.
+    pub(crate) fn evaluate_some(&mut self) -> BTreeSet<ObjectRef> {
         let catalog = self.publisher.catalog().load();
-        let (status, observed) = match name {
-            ObjectRef::Profile(key) => {
-                let known = catalog.profile(key).map(|profile| &**profile);
-                let status =
-                    status::of_profile(meta, known, Acceptance::of(&catalog, name, fault), now);
-                let observed = Observed::of_profile(&status);
-                (Status::Profile(status), observed)
-            }
-            ObjectRef::Assignment(key) => {
-                let known = catalog.assignment(key);
-                let profiles = known
-                    .map(|assignment| self.selector_index.of(assignment))
-                    .unwrap_or_default();
-                let acceptance = Acceptance::of(&catalog, name, fault);
-                let status = status::of_assignment(
-                    meta,
-                    known.map(|known| &**known),
-                    acceptance,
-                    &profiles,
-                    self.conflicts.of(key),
-                    now,
-                );
-                let observed = Observed::of_assignment(&status);
-                (Status::Assignment(status), observed)
-            }
-        };
-        if observed.digest == meta.status.digest {
-            return None;
-        }
-        let foreign_ids = match name {
-            ObjectRef::Profile(key) => self.config_ids.foreign_ids(key),
-            ObjectRef::Assignment(_) => &[],
-        };
-        let mut events = events(&meta.status, status.conditions());
-        events.extend(foreign_ids.iter().map(|id| PendingEvent {
-            kind: None,
-            is_warning: true,
-            reason: "DuplicateConfigId".to_owned(),
-            note: id.to_string(),
-        }));
-        if meta.has_restored_ids {
-            events.push(PendingEvent {
-                kind: None,
-                is_warning: true,
-                reason: "ConfigIdRestored".to_owned(),
-                note: "another client has changed config ids in the status; they are written again as they were, since links with them are in use".to_owned(),
-            });
-        }
-        Some(StatusPatch {
-            name: name.clone(),
-            meta: meta.clone(),
-            status,
-            observed,
-            events,
-            replaced_ids: foreign_ids.len(),
-        })
-    }
-
-    /// Records that a status was written and that the object now has `version`.
-    pub(crate) fn written(&mut self, write: &StatusPatch, version: &str) {
-        let Some(known) = self
-            .objects
-            .get_mut(&write.name)
-            .filter(|known| known.meta.version == write.meta.version)
-        else {
-            return;
-        };
-        let ids = if let Status::Profile(status) = &write.status {
-            crd::config_ids(status)
-        } else {
-            Ids::new()
-        };
-        if let ObjectRef::Profile(key) = &write.name {
-            let mut id_changes = IdChanges::default();
-            // Each id is the Profile's own or new, so the age of the Profile doesn't matter.
-            id_changes.record(key, known.meta.ids(), Some((None, ids.clone())));
-            self.config_ids.update(id_changes);
-        }
-        known.meta.version = version.into();
-        known.meta.status = write.observed.clone();
-        known.meta.set_ids(ids.clone());
-        known.meta.has_restored_ids = false;
-        if let ObjectRef::Profile(key) = &write.name {
-            // Serve the Profile with its ids right away instead of waiting for the watch.
-            let catalog = self.publisher.catalog().load();
-            if let Some(profile) = catalog.profile(key).filter(|profile| profile.ids != ids) {
-                // The ids don't make the object valid.
-                let rejected = catalog.rejected(&write.name).cloned().map(Change::Rejected);
-                self.publisher.apply(
-                    [Change::Profile(Arc::new(profile.with_ids(ids)))]
-                        .into_iter()
-                        .chain(rejected)
-                        .collect(),
-                );
+        let mut touched = BTreeSet::new();
+        for _ in 0..EVALUATIONS_PER_STEP {
+            if !self
+                .placements
+                .evaluate_next(&catalog, &self.selector_index, &mut touched)
+            {
+                break;
             }
         }
+        touched.retain(|name| self.objects.contains_key(name));
+        touched
     }
 }
 
@@ -513,36 +449,6 @@ impl IndexEvent {
             Self::Deleted(name) => name,
         }
     }
-}
-
-// === impl Status ===
-
-impl Status {
-    pub(crate) fn conditions(&self) -> &[Condition] {
-        match self {
-            Self::Profile(status) => &status.conditions,
-            Self::Assignment(status) => &status.conditions,
-        }
-    }
-}
-
-/// Returns an event for each condition that became a problem, was fixed, or is a problem with a new
-/// message.
-fn events(before: &Observed, conditions: &[Condition]) -> Vec<PendingEvent> {
-    let changed = conditions.iter().filter_map(|now| {
-        let (kind, verdict) = observed::read(now)?;
-        let (is_problem, was_bad) = (kind.is_problem(verdict), before.is_problem(kind));
-        // Others that join a conflict are told of it themselves.
-        let has_changed = kind != ConditionType::Conflicted && !before.is_same_problem(kind, now);
-        let is_news = is_problem != was_bad || (is_problem && has_changed);
-        is_news.then(|| PendingEvent {
-            kind: Some(kind),
-            is_warning: is_problem,
-            reason: now.reason.clone(),
-            note: now.message.clone(),
-        })
-    });
-    changed.collect()
 }
 
 /// Returns the creation time of the Profile that a change is about.
@@ -576,7 +482,11 @@ fn keep_own_ids(change: &mut Change, config_ids: &ConfigIds) {
                 });
             }
         }
-        Change::Assignment(_) | Change::AssignmentDeleted(_) | Change::ProfileDeleted(_) => {}
+        Change::Assignment(_)
+        | Change::AssignmentDeleted(_)
+        | Change::ProfileDeleted(_)
+        | Change::Machine(_)
+        | Change::MachineDeleted(_) => {}
     }
 }
 

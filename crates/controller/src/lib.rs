@@ -1,4 +1,4 @@
-//! Follows Profiles and Assignments in Kubernetes, publishes them to the feed, and writes their
+//! Follows Profiles, Assignments and Machines in Kubernetes, publishes them to the feed, and writes their
 //! status.
 //!
 //! ```text
@@ -7,9 +7,10 @@
 //!                     +--touched names--> Writer --(holder of the Lease only)--> status, events
 //! ```
 //!
-//! - `watch` watches Profiles and Assignments and converts each object as it arrives.
+//! - `watch` watches each kind and converts each object as it arrives.
 //! - `index` holds each object's metadata and what follows from all objects together: conflicts,
-//!   and which Profiles an Assignment selects. It does no I/O.
+//!   and which Profiles an Assignment selects. It does no I/O. `placements` evaluates which
+//!   Assignment and Profile each Machine gets, and which variables are missing.
 //! - `status` computes the status that an object should have; `writer` writes it where it differs,
 //!   in the order of `write_queue`. `refusals` has the objects whose status the API server refuses.
 //! - [`lease`] elects the controller that writes. All controllers publish.
@@ -23,11 +24,13 @@ pub mod lease;
 mod metrics;
 mod object;
 mod observed;
+mod placements;
 pub mod reasons;
 mod refusals;
 mod rewrites;
 mod selector_index;
 mod status;
+mod variable_gap;
 mod watch;
 mod write_queue;
 mod writer;

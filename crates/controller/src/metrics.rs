@@ -19,6 +19,7 @@ pub struct Metrics {
     pub(crate) listings: Counter,
     pub(crate) watch_errors: Counter,
     pub(crate) connected: Gauge,
+    pub(crate) machines_followed: Gauge,
     pub(crate) heard: Gauge<f64, AtomicU64>,
     pub(crate) holder: Gauge,
     pub(crate) writes: Family<Outcome, Counter>,
@@ -79,6 +80,11 @@ impl Metrics {
             "api_connected",
             "1 while all watches work",
             metrics.connected.clone(),
+        );
+        registry.register(
+            "machines_followed",
+            "1 while Machines are followed, 0 while the API server does not permit it or lacks their definition",
+            metrics.machines_followed.clone(),
         );
         registry.register_with_unit(
             "api_silence",

@@ -2,10 +2,13 @@
 
 use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
 use std::sync::Arc;
 
 use boot::{Change, ConfigName, ObjectKey, ObjectRef, Partial};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::NamespaceResourceScope;
+use kube::{Api, Client};
 use serde::de::Error as _;
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -71,9 +74,18 @@ pub(crate) struct Fault {
     pub(crate) message: Box<str>,
 }
 
+/// The kind of an object that the controller watches.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum ResourceKind {
+    Profile,
+    Assignment,
+    /// Cluster-scoped, and optional: a controller works without the right to watch them.
+    Machine,
+}
+
 /// A resource that the controller watches.
 pub(crate) trait WatchedResource:
-    kube::Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+    kube::Resource<DynamicType = ()>
     + serde::de::DeserializeOwned
     + serde::Serialize
     + Clone
@@ -82,6 +94,14 @@ pub(crate) trait WatchedResource:
     + Sync
     + 'static
 {
+    /// The kind.
+    const KIND: ResourceKind;
+
+    /// Returns the API of the objects in a namespace, or of all objects. `T` is a form in which
+    /// the objects are sent.
+    fn api<T>(client: Client, namespace: Option<&str>) -> Api<T>
+    where
+        T: kube::Resource<DynamicType = (), Scope = Self::Scope>;
     /// Returns a reference to the object of this kind with the given key.
     fn name_of(key: ObjectKey) -> ObjectRef;
     /// Converts the object for the catalog.
@@ -93,6 +113,39 @@ pub(crate) trait WatchedResource:
     /// Returns the ids in the object's status.
     fn ids(&self) -> Ids {
         Ids::new()
+    }
+}
+
+// === impl ResourceKind ===
+
+impl ResourceKind {
+    /// Returns the kind of an object.
+    pub(crate) fn of(name: &ObjectRef) -> Self {
+        match name {
+            ObjectRef::Profile(_) => Self::Profile,
+            ObjectRef::Assignment(_) => Self::Assignment,
+            ObjectRef::Machine(_) => Self::Machine,
+        }
+    }
+
+    /// Returns the plural as in paths of the API.
+    pub(crate) fn plural(self) -> &'static str {
+        match self {
+            Self::Profile => "profiles",
+            Self::Assignment => "assignments",
+            Self::Machine => "machines",
+        }
+    }
+}
+
+/// Writes the plural as in sentences.
+impl fmt::Display for ResourceKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Profile => "Profiles",
+            Self::Assignment => "Assignments",
+            Self::Machine => "Machines",
+        })
     }
 }
 
@@ -114,7 +167,7 @@ impl Object {
                 };
                 let observed = ObservedMeta::of_known(&object);
                 Some(Self {
-                    name: name(&converted, K::name_of(key(meta)?)),
+                    name: name(&converted, K::name_of(key::<K>(meta)?)),
                     foreign_writes: foreign_writes(meta, observed.ids()),
                     meta: observed,
                     converted,
@@ -137,7 +190,7 @@ impl Object {
                     meta.set_ids(partial.ids.clone());
                 }
                 Some(Self {
-                    name: K::name_of(key(&metadata)?),
+                    name: K::name_of(key::<K>(&metadata)?),
                     foreign_writes: foreign_writes(&metadata, meta.ids()),
                     meta,
                     converted: Err(Box::new(Rejection { fault, partial })),
@@ -202,7 +255,7 @@ impl<'de, K: WatchedResource> Deserialize<'de> for Parsed<K> {
 
 impl<K: WatchedResource> kube::Resource for Parsed<K> {
     type DynamicType = ();
-    type Scope = kube::core::NamespaceResourceScope;
+    type Scope = K::Scope;
 
     fn kind(dt: &()) -> Cow<'_, str> {
         K::kind(dt)
@@ -235,12 +288,13 @@ impl<K: WatchedResource> kube::Resource for Parsed<K> {
     }
 }
 
-/// Returns the namespace and name of an object.
-pub(crate) fn key(meta: &ObjectMeta) -> Option<ObjectKey> {
-    Some(ObjectKey::new(
-        meta.namespace.as_deref()?,
-        meta.name.as_deref()?,
-    ))
+/// Returns the namespace and name of an object. The namespace of a cluster-scoped object is empty.
+pub(crate) fn key<K: WatchedResource>(meta: &ObjectMeta) -> Option<ObjectKey> {
+    let namespace = match K::KIND {
+        ResourceKind::Machine => "",
+        ResourceKind::Profile | ResourceKind::Assignment => meta.namespace.as_deref()?,
+    };
+    Some(ObjectKey::new(namespace, meta.name.as_deref()?))
 }
 
 // === impl ObservedMeta ===
@@ -290,7 +344,27 @@ impl ObservedMeta {
 
 // === impl WatchedResource ===
 
+/// Returns the API of a namespaced resource.
+fn namespaced<T>(client: Client, namespace: Option<&str>) -> Api<T>
+where
+    T: kube::Resource<DynamicType = (), Scope = NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client, namespace),
+        None => Api::all(client),
+    }
+}
+
 impl WatchedResource for crd::Profile {
+    const KIND: ResourceKind = ResourceKind::Profile;
+
+    fn api<T>(client: Client, namespace: Option<&str>) -> Api<T>
+    where
+        T: kube::Resource<DynamicType = (), Scope = Self::Scope>,
+    {
+        namespaced(client, namespace)
+    }
+
     fn name_of(key: ObjectKey) -> ObjectRef {
         ObjectRef::Profile(key)
     }
@@ -319,6 +393,15 @@ impl WatchedResource for crd::Profile {
 }
 
 impl WatchedResource for crd::Assignment {
+    const KIND: ResourceKind = ResourceKind::Assignment;
+
+    fn api<T>(client: Client, namespace: Option<&str>) -> Api<T>
+    where
+        T: kube::Resource<DynamicType = (), Scope = Self::Scope>,
+    {
+        namespaced(client, namespace)
+    }
+
     fn name_of(key: ObjectKey) -> ObjectRef {
         ObjectRef::Assignment(key)
     }
@@ -335,6 +418,36 @@ impl WatchedResource for crd::Assignment {
         self.status
             .as_ref()
             .map(Observed::of_assignment)
+            .unwrap_or_default()
+    }
+}
+
+impl WatchedResource for crd::Machine {
+    const KIND: ResourceKind = ResourceKind::Machine;
+
+    fn api<T>(client: Client, _: Option<&str>) -> Api<T>
+    where
+        T: kube::Resource<DynamicType = (), Scope = Self::Scope>,
+    {
+        Api::all(client)
+    }
+
+    fn name_of(key: ObjectKey) -> ObjectRef {
+        ObjectRef::Machine(key)
+    }
+
+    fn convert(&self) -> Result<Change, crd::Invalid> {
+        crd::convert_machine(self).map(|machine| Change::Machine(Arc::new(machine)))
+    }
+
+    fn partial(object: &Value) -> Option<Partial> {
+        crd::partial_machine(object)
+    }
+
+    fn observed(&self) -> Observed {
+        self.status
+            .as_ref()
+            .map(Observed::of_machine)
             .unwrap_or_default()
     }
 }

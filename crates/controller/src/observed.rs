@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::hash::{DefaultHasher, Hash, Hasher};
 
-use crd::{AssignmentStatus, ProfileStatus};
+use crd::{AssignmentStatus, MachineStatus, ProfileStatus};
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 
@@ -90,6 +90,21 @@ impl Observed {
         )
     }
 
+    /// Summarizes a Machine's status; the digest covers everything except times.
+    pub(crate) fn of_machine(status: &MachineStatus) -> Self {
+        let conditions = own_conditions(&status.conditions);
+        Self::new(
+            digest(&(
+                status.observed_generation,
+                &status.identities,
+                &status.assignment,
+                &status.profile,
+                conditions,
+            )),
+            &status.conditions,
+        )
+    }
+
     /// Summarizes a status with these conditions; `digest` covers everything except times.
     fn new(digest: Digest, conditions: &[Condition]) -> Self {
         let mut observed = Self {
@@ -116,6 +131,11 @@ impl Observed {
         let has = self.verdicts[kind as usize] == Some(verdict);
         has.then(|| Timestamp::from_second(self.since[kind as usize].into()).ok())
             .flatten()
+    }
+
+    /// Returns whether the object has a condition.
+    pub(crate) fn has(&self, kind: ConditionType) -> bool {
+        self.verdicts[kind as usize].is_some()
     }
 
     /// Returns whether a condition is a problem.

@@ -15,9 +15,10 @@ pub struct Reason {
     pub meaning: &'static str,
 }
 
-const BOTH: &[&str] = &["Profile", "Assignment"];
+const ALL: &[&str] = &["Profile", "Assignment", "Machine"];
 const PROFILE: &[&str] = &["Profile"];
 const ASSIGNMENT: &[&str] = &["Assignment"];
+const MACHINE: &[&str] = &["Machine"];
 
 const fn reason(
     objects: &'static [&'static str],
@@ -38,11 +39,11 @@ const fn reason(
 /// Every reason that the controller writes.
 pub static REASONS: &[Reason] = &[
     reason(
-        BOTH,
+        ALL,
         "Ready",
         "True",
         "Ready",
-        "The object does what it is for: it is valid, and an Assignment has a Profile, a Profile the ids of its configs.",
+        "The object does what it is for: it is valid, and an Assignment has a Profile, a Profile the ids of its configs. A Machine needs nothing else.",
     ),
     reason(
         ASSIGNMENT,
@@ -52,35 +53,35 @@ pub static REASONS: &[Reason] = &[
         "No Profile in the namespace has the labels in `profileSelectors`; see ProfileFound.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Ready",
         "Unknown",
         "Pending",
         "No controller has looked at the object yet. The API server shows this for a new object; after a few seconds, see whether a controller runs and holds the Lease.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Reconciling",
         "True",
         "Pending",
         "No controller has looked at the object yet; see Ready.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Reconciling",
         "False",
         "Reconciled",
         "The status describes this generation of the object.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Ready",
         "False",
         "InvalidField",
         "The object is invalid; see Accepted.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Stalled",
         "True",
         "InvalidField",
@@ -101,36 +102,36 @@ pub static REASONS: &[Reason] = &[
         "The object is invalid; see Accepted.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Ready",
         "False",
         "Unreadable",
         "The object is invalid; see Accepted.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Stalled",
         "True",
         "Unreadable",
         "The object is invalid; see Accepted.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Ready",
         "False",
         "UnknownField",
         "The object is invalid; see Accepted.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Stalled",
         "True",
         "UnknownField",
         "The object is invalid; see Accepted.",
     ),
-    reason(BOTH, "Accepted", "True", "Accepted", "The object is valid."),
+    reason(ALL, "Accepted", "True", "Accepted", "The object is valid."),
     reason(
-        BOTH,
+        ALL,
         "Accepted",
         "False",
         "InvalidField",
@@ -144,14 +145,14 @@ pub static REASONS: &[Reason] = &[
         "A template does not parse, or uses a name that does not exist. The message names the template and the line.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Accepted",
         "False",
         "Unreadable",
         "The object does not match the schema of this version of shaper. Compare the versions of the CustomResourceDefinitions and of the controllers.",
     ),
     reason(
-        BOTH,
+        ALL,
         "Accepted",
         "False",
         "UnknownField",
@@ -213,6 +214,48 @@ pub static REASONS: &[Reason] = &[
         "NotAccepted",
         "The Assignment is invalid; see Accepted.",
     ),
+    reason(
+        MACHINE,
+        "Conflicted",
+        "False",
+        "NoConflict",
+        "No other Machine claims an identity of this one.",
+    ),
+    reason(
+        MACHINE,
+        "Conflicted",
+        "True",
+        "DuplicateIdentity",
+        "Another Machine claims an identity of this one. A machine that presents it is the oldest of them. Remove the identity from all but one.",
+    ),
+    reason(
+        MACHINE,
+        "Conflicted",
+        "Unknown",
+        "NotAccepted",
+        "The Machine is invalid; see Accepted.",
+    ),
+    reason(
+        ASSIGNMENT,
+        "VariablesComplete",
+        "True",
+        "Complete",
+        "No variable that the selected Profiles need is missing. The condition is absent if they need none.",
+    ),
+    reason(
+        ASSIGNMENT,
+        "VariablesComplete",
+        "False",
+        "MissingVariables",
+        "A machine lacks a variable that its Profile needs, and gets an error instead of its script or config. The message names the variable. Set it in the Machine, the Assignment or the Profile.",
+    ),
+    reason(
+        ASSIGNMENT,
+        "VariablesComplete",
+        "False",
+        "InvalidVariables",
+        "A variable does not satisfy the `variablesSchema` of the Profile. The message names it. Correct it in the Machine, the Assignment or the Profile.",
+    ),
 ];
 
 /// Returns whether `REASONS` has this combination.
@@ -230,6 +273,8 @@ mod tests {
     fn every_listed_reason_is_used_in_the_code() {
         let source = concat!(
             include_str!("status.rs"),
+            include_str!("status/machine.rs"),
+            include_str!("placements.rs"),
             include_str!("object.rs"),
             include_str!("../../crd/src/schema.rs")
         );

@@ -77,6 +77,20 @@ impl SelectorIndex {
         }
     }
 
+    /// Returns the Assignments that select a Profile for which `is_wanted` holds.
+    pub(crate) fn members_of(&self, is_wanted: impl Fn(&ObjectKey) -> bool) -> Vec<ObjectKey> {
+        let mut found = Vec::new();
+        for (namespace, groups) in &self.namespaces {
+            for group in groups.values() {
+                let mut profiles = group.profiles.iter();
+                if profiles.any(|name| is_wanted(&ObjectKey::new(namespace, name.clone()))) {
+                    found.extend(group.members.iter().cloned());
+                }
+            }
+        }
+        found
+    }
+
     /// Updates the results after Profiles changed. `profiles` holds their old and new versions; the
     /// catalog already has the new ones. Calls `touched` for each Assignment whose selected
     /// Profiles changed.

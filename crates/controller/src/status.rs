@@ -1,5 +1,7 @@
 //! Computes the status that an object should have.
 
+mod machine;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
@@ -11,6 +13,8 @@ use uuid::Uuid;
 
 use crate::condition::{ConditionStatus, ConditionType, UntimedCondition};
 use crate::object::{Fault, Ids, ObservedMeta};
+
+pub(crate) use machine::of_machine;
 
 /// The maximum number of Profile names in a status. The condition's message has the total.
 const MAX_PROFILES: usize = 16;
@@ -88,13 +92,15 @@ pub(crate) fn of_profile(
 }
 
 /// Returns the status of an Assignment. `profiles` are the names of the Profiles that its selectors
-/// match, `conflicts` the Assignments that it conflicts with.
+/// match, `conflicts` the Assignments that it conflicts with, `variables` whether its machines have
+/// the variables that these Profiles need.
 pub(crate) fn of_assignment<'a>(
     meta: &ObservedMeta,
     known: Option<&Assignment>,
     acceptance: Acceptance<'_>,
     profiles: &[Arc<str>],
     conflicts: impl ExactSizeIterator<Item = &'a ObjectKey>,
+    variables: Option<UntimedCondition>,
     now: Timestamp,
 ) -> AssignmentStatus {
     let unknown = |kind| {
@@ -116,6 +122,7 @@ pub(crate) fn of_assignment<'a>(
     let accepted = accepted(acceptance);
     let mut conditions_now = readiness(&accepted, &[&found], "a Profile is found");
     conditions_now.extend([accepted, found, conflicted]);
+    conditions_now.extend(variables);
     AssignmentStatus {
         observed_generation: Some(meta.generation),
         subject: known.map(summary),

@@ -8,6 +8,7 @@ use std::time::Duration;
 use boot::ObjectRef;
 use futures_util::TryStreamExt;
 use kube::api::ListParams;
+use kube::core::Status;
 use kube::runtime::watcher::{self, Event};
 use kube::{Api, Client};
 use rand::Rng;
@@ -15,7 +16,7 @@ use tokio::sync::{Notify, mpsc};
 use tokio::time::{Instant, sleep, timeout, timeout_at};
 use tracing::{debug, info, warn};
 
-use crate::object::{Object, Parsed, WatchedResource, key};
+use crate::object::{Object, Parsed, ResourceKind, WatchedResource, key};
 use history::{History, Probed, Verdict};
 
 pub use response_timeout::ResponseTimeout;
@@ -38,12 +39,14 @@ pub(crate) enum Update {
     Alive,
     /// The source can't be watched at the moment.
     Failed(String),
+    /// The API server does not let this controller watch an optional source, or does not know it.
+    Refused(String),
 }
 
 /// The objects of one kind in one namespace, or in all.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Source {
-    pub(crate) is_profiles: bool,
+    pub(crate) kind: ResourceKind,
     pub(crate) namespace: Option<String>,
 }
 
@@ -56,6 +59,11 @@ const LONGEST_PAUSE: Duration = Duration::from_secs(5);
 const PROBE_AFTER_ERROR: Duration = Duration::from_secs(1);
 /// How long a source must run without an error before its backoff is reset.
 const RESET_BACKOFF_AFTER: Duration = Duration::from_mins(2);
+/// The pause after an optional source was refused. It doubles with each further time.
+const FIRST_REFUSED_PAUSE: Duration = Duration::from_secs(1);
+const LONGEST_REFUSED_PAUSE: Duration = Duration::from_mins(4);
+/// The timeout of a request that asks about the state of the server.
+const QUESTION_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Watches one source.
 pub(crate) struct SourceWatcher<K> {
@@ -71,6 +79,10 @@ pub(crate) struct SourceWatcher<K> {
     has_listed: bool,
     /// Whether to ask for streaming lists (`WatchList`). Servers without them are asked for pages.
     streams: bool,
+    /// The pause after the next refusal.
+    refused_pause: Duration,
+    /// When the last pause after a refusal ended.
+    resumed: Instant,
 }
 
 // === impl Source ===
@@ -78,28 +90,24 @@ pub(crate) struct SourceWatcher<K> {
 impl Source {
     /// Returns whether an object belongs to this source.
     pub(crate) fn has(&self, name: &ObjectRef) -> bool {
-        let (is_profile, key) = match name {
-            ObjectRef::Profile(key) => (true, key),
-            ObjectRef::Assignment(key) => (false, key),
-        };
-        is_profile == self.is_profiles
+        ResourceKind::of(name) == self.kind
             && self
                 .namespace
                 .as_deref()
-                .is_none_or(|namespace| *namespace == *key.namespace)
+                .is_none_or(|namespace| *namespace == *name.key().namespace)
+    }
+
+    /// Returns whether the controller works without this source if the API server refuses it.
+    pub(crate) fn is_optional(&self) -> bool {
+        self.kind == ResourceKind::Machine
     }
 }
 
 impl std::fmt::Display for Source {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let kind = if self.is_profiles {
-            "Profiles"
-        } else {
-            "Assignments"
-        };
         match &self.namespace {
-            Some(namespace) => write!(f, "{kind} in {namespace}"),
-            None => write!(f, "{kind}"),
+            Some(namespace) => write!(f, "{} in {namespace}", self.kind),
+            None => write!(f, "{}", self.kind),
         }
     }
 }
@@ -115,10 +123,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
         updates: mpsc::Sender<(usize, Update)>,
     ) -> Self {
         let client = response_timeout.client(client.clone());
-        let api = match &source.namespace {
-            Some(namespace) => Api::namespaced(client.clone(), namespace),
-            None => Api::all(client.clone()),
-        };
+        let api = K::api(client.clone(), source.namespace.as_deref());
         let (history, before) = (History::default(), History::default());
         Self {
             client,
@@ -131,6 +136,8 @@ impl<K: WatchedResource> SourceWatcher<K> {
             before,
             has_listed: false,
             streams: true,
+            refused_pause: FIRST_REFUSED_PAUSE,
+            resumed: Instant::now(),
         }
     }
 
@@ -138,10 +145,56 @@ impl<K: WatchedResource> SourceWatcher<K> {
     pub(crate) async fn run(mut self, relist: std::sync::Arc<Notify>) {
         loop {
             tokio::select! {
-                again = self.follow() => if !again { return },
+                again = self.follow_if_permitted() => if !again { return },
                 () = relist.notified() => info!(source = %self.source, "listing again"),
             }
         }
+    }
+
+    /// Follows the source, unless it is optional and refused. Returns false if the receiver was
+    /// dropped.
+    async fn follow_if_permitted(&mut self) -> bool {
+        if self.source.is_optional() && !self.is_permitted().await {
+            return !self.updates.is_closed();
+        }
+        self.follow().await
+    }
+
+    /// Asks whether an optional source can be listed, and waits for a while if it can't. Any other
+    /// failure is left to the list that follows.
+    async fn is_permitted(&mut self) -> bool {
+        let limit = ListParams::default().limit(1);
+        let asked = timeout(QUESTION_TIMEOUT, self.api.list_metadata(&limit)).await;
+        match asked {
+            Ok(Err(kube::Error::Api(status))) if is_refusal(status.code) => {
+                self.refused(&status).await;
+                false
+            }
+            _ => true,
+        }
+    }
+
+    /// Reports that an optional source is refused, and waits before the next attempt.
+    async fn refused(&mut self, status: &Status) {
+        let message = if status.code == 403 {
+            format!(
+                "{}; a ClusterRole of this identity needs the rule {{apiGroups: [{}], resources: [{}], verbs: [get, list, watch]}}, as in config/rbac/controller.yaml",
+                status.message,
+                crd::GROUP,
+                K::KIND.plural()
+            )
+        } else {
+            describe_status(status)
+        };
+        if self.resumed.elapsed() > RESET_BACKOFF_AFTER {
+            self.refused_pause = FIRST_REFUSED_PAUSE;
+        }
+        let pause = self.refused_pause;
+        self.refused_pause = (pause * 2).min(LONGEST_REFUSED_PAUSE);
+        if self.send(Update::Refused(message)).await {
+            sleep(jittered(pause)).await;
+        }
+        self.resumed = Instant::now();
     }
 
     /// Lists and watches until another list is needed. Returns false if the receiver was dropped.
@@ -209,7 +262,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
                     Update::Changed(object)
                 }
                 Ok(Some(Event::Delete(object))) => {
-                    let Some(key) = key(kube::Resource::meta(&object)) else {
+                    let Some(key) = key::<K>(kube::Resource::meta(&object)) else {
                         continue;
                     };
                     let version = kube::Resource::meta(&object)
@@ -221,6 +274,13 @@ impl<K: WatchedResource> SourceWatcher<K> {
                 }
                 Ok(None) => return true,
                 Err(error) => {
+                    if let Some(status) = status(&error)
+                        && self.source.is_optional()
+                        && is_refusal(status.code)
+                    {
+                        self.refused(status).await;
+                        return !self.updates.is_closed();
+                    }
                     if !self.send(Update::Failed(describe(&error))).await {
                         return false;
                     }
@@ -307,7 +367,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
             if found.is_reset {
                 break;
             }
-            let api: Api<Parsed<K>> = Api::namespaced(self.client.clone(), &seen.key.namespace);
+            let api: Api<Parsed<K>> = K::api(self.client.clone(), Some(&seen.key.namespace));
             let now = self.answered(api.get_metadata_opt(&seen.key.name)).await?;
             found.record(
                 seen,
@@ -319,7 +379,7 @@ impl<K: WatchedResource> SourceWatcher<K> {
     }
 
     async fn answered<T>(&self, asked: impl Future<Output = kube::Result<T>>) -> Option<T> {
-        match timeout(Duration::from_secs(10), asked).await {
+        match timeout(QUESTION_TIMEOUT, asked).await {
             Ok(Ok(answer)) => Some(answer),
             Ok(Err(error)) => {
                 debug!(source = %self.source, %error, "probe failed");
@@ -383,24 +443,33 @@ fn requires_relist(error: &watcher::Error) -> bool {
 
 /// Returns whether the server rejected the request itself.
 fn is_request_rejected(error: &watcher::Error) -> bool {
-    let code = match error {
-        watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status.code,
-        watcher::Error::WatchError(status) => status.code,
-        _ => return false,
-    };
-    matches!(code, 400 | 422)
+    let is_list = matches!(error, watcher::Error::InitialListFailed(_));
+    status(error).is_some_and(|status| !is_list && matches!(status.code, 400 | 422))
+}
+
+/// Returns whether this status of a list or watch means that the controller may not follow the
+/// resource, or that the resource does not exist.
+fn is_refusal(code: u16) -> bool {
+    matches!(code, 403 | 404)
+}
+
+/// Returns the answer of the server, if it answered with an error.
+fn status(error: &watcher::Error) -> Option<&Status> {
+    match error {
+        watcher::Error::InitialListFailed(kube::Error::Api(status))
+        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
+        | watcher::Error::WatchFailed(kube::Error::Api(status))
+        | watcher::Error::WatchError(status) => Some(status),
+        _ => None,
+    }
 }
 
 /// Describes an error and, for the usual causes, what to do.
 fn describe(error: &watcher::Error) -> String {
-    let status = match error {
-        watcher::Error::InitialListFailed(kube::Error::Api(status))
-        | watcher::Error::WatchStartFailed(kube::Error::Api(status))
-        | watcher::Error::WatchFailed(kube::Error::Api(status)) => status,
-        watcher::Error::WatchError(status) => status,
-        error => return chain(error),
-    };
+    status(error).map_or_else(|| chain(error), describe_status)
+}
+
+fn describe_status(status: &Status) -> String {
     match status.code {
         403 => format!(
             "{}; bind the role in config/rbac to this identity",

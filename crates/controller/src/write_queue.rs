@@ -21,7 +21,7 @@ const RETRY_INTERVAL: u32 = 8;
 /// The objects whose status may have to be written, in the order of writing.
 ///
 /// Objects that have not failed go before those that have, Profiles before Assignments, since
-/// machines wait for the ids of their configs, and namespaces take turns. An object whose write
+/// machines wait for the ids of their configs, Machines last, and namespaces take turns. An object whose write
 /// failed waits by itself, longer each time.
 #[derive(Default)]
 pub(crate) struct WriteQueue {
@@ -52,6 +52,7 @@ struct Failures {
 struct ByKind {
     profiles: Turns,
     assignments: Turns,
+    machines: Turns,
 }
 
 /// A queue in which namespaces take turns.
@@ -198,11 +199,17 @@ impl ByKind {
         match name {
             ObjectRef::Profile(_) => self.profiles.push(name),
             ObjectRef::Assignment(_) => self.assignments.push(name),
+            ObjectRef::Machine(_) => self.machines.push(name),
         }
     }
 
     fn pop(&mut self) -> Option<ObjectRef> {
-        self.profiles.pop().or_else(|| self.assignments.pop())
+        let mut kinds = [
+            &mut self.profiles,
+            &mut self.assignments,
+            &mut self.machines,
+        ];
+        kinds.iter_mut().find_map(|turns| turns.pop())
     }
 }
 
@@ -210,10 +217,10 @@ impl ByKind {
 
 impl Turns {
     fn push(&mut self, name: ObjectRef) {
-        let (ObjectRef::Profile(key) | ObjectRef::Assignment(key)) = &name;
-        let queue = self.by_namespace.entry(key.namespace.clone()).or_default();
+        let namespace = name.key().namespace.clone();
+        let queue = self.by_namespace.entry(namespace.clone()).or_default();
         if queue.is_empty() {
-            self.order.push_back(key.namespace.clone());
+            self.order.push_back(namespace);
         }
         queue.push_back(name);
     }

@@ -154,6 +154,7 @@ pub(crate) async fn write_status(
     match &write.name {
         ObjectRef::Profile(key) => patch::<crd::Profile>(client, key, write).await,
         ObjectRef::Assignment(key) => patch::<crd::Assignment>(client, key, write).await,
+        ObjectRef::Machine(key) => patch::<crd::Machine>(client, key, write).await,
     }
 }
 
@@ -162,15 +163,21 @@ async fn patch<K: crate::object::WatchedResource>(
     key: &ObjectKey,
     write: &StatusPatch,
 ) -> Written {
-    let api: Api<PartialObjectMeta<K>> = Api::namespaced(client, &key.namespace);
+    let api: Api<PartialObjectMeta<K>> = K::api(client, Some(&key.namespace));
     let status = match &write.status {
         index::Status::Profile(status) => json!(status),
         index::Status::Assignment(status) => json!(status),
+        index::Status::Machine(status) => json!(status),
     };
+    let mut metadata =
+        json!({ "name": &*key.name, "resourceVersion": write.meta.version.to_string() });
+    if !key.namespace.is_empty() {
+        metadata["namespace"] = json!(&*key.namespace);
+    }
     let object = json!({
         "apiVersion": crd::API_VERSION,
         "kind": K::kind(&()),
-        "metadata": { "name": &*key.name, "namespace": &*key.namespace, "resourceVersion": write.meta.version.to_string() },
+        "metadata": metadata,
         "status": status,
     });
     let parameters = PatchParams::apply(MANAGER).force();
@@ -244,7 +251,7 @@ async fn record(
     uid: Option<NonNilUuid>,
     recorded: &RecordedEvent,
 ) -> Result<(), String> {
-    let api: Api<Event> = Api::namespaced(client, &recorded.object.key().namespace);
+    let api: Api<Event> = Api::namespaced(client, event_namespace(&recorded.object));
     let now = MicroTime(Timestamp::now());
     let request = async {
         if recorded.count > 1 {
@@ -266,6 +273,15 @@ async fn record(
     }
 }
 
+/// Returns the namespace of events about an object. Those about a cluster-scoped object are in
+/// `default`, as the API requires.
+fn event_namespace(object: &ObjectRef) -> &str {
+    match &*object.key().namespace {
+        "" => "default",
+        namespace => namespace,
+    }
+}
+
 /// Returns a new event about an object.
 fn event(
     recorded: &RecordedEvent,
@@ -279,13 +295,11 @@ fn event(
         name,
         ..
     } = recorded;
-    let (kind, key) = match object {
-        ObjectRef::Profile(key) => ("Profile", key),
-        ObjectRef::Assignment(key) => ("Assignment", key),
-    };
+    let key = object.key();
+    let namespace = &key.namespace;
     Event {
         metadata: ObjectMeta {
-            namespace: Some(key.namespace.to_string()),
+            namespace: Some(event_namespace(object).to_owned()),
             name: Some(name.clone()),
             ..ObjectMeta::default()
         },
@@ -307,9 +321,9 @@ fn event(
         ),
         regarding: Some(ObjectReference {
             api_version: Some(crd::API_VERSION.to_owned()),
-            kind: Some(kind.to_owned()),
+            kind: Some(object.kind().to_owned()),
             name: Some(key.name.to_string()),
-            namespace: Some(key.namespace.to_string()),
+            namespace: (!namespace.is_empty()).then(|| namespace.to_string()),
             uid: uid.map(|uid| uid.to_string()),
             ..ObjectReference::default()
         }),

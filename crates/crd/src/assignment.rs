@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
 
 use crate::schema;
 
@@ -104,6 +105,12 @@ pub struct AssignmentSpec {
     #[serde(default)]
     #[schemars(range(min = -1_000_000, max = 1_000_000))]
     pub priority: i32,
+    /// Values for templates: `{{ vars.NAME }}` in the script and the configs. Any JSON. They
+    /// override the Profile's, and a Machine's override both; maps are merged, lists are replaced,
+    /// and `null` removes a value. At most 64 KiB as JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::variables")]
+    pub variables: BTreeMap<String, Value>,
 }
 
 /// Selects the machines of an Assignment.

@@ -3,20 +3,24 @@
 use std::collections::BTreeMap;
 use std::sync::Arc;
 
+use boot::machine::MACHINE_LABEL;
 use boot::nearest::did_you_mean;
 use boot::profile::normalise_labels;
+use boot::subject::{BOOTSTRAP_LABELS, normalise};
 use boot::{
     ConfigFormat, ConfigName, LabelSelector, ObjectKey, Operator, Requirement, Sorted,
-    TemplateError, TemplateErrors, Templates, identity,
+    TemplateError, TemplateErrors, Templates, Variables, VariablesSchema, identity,
 };
 use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use serde_json::Value;
 use uuid::Uuid;
 
 use crate::assignment::{LabelRequirement, NAMES_NO_MACHINE};
 use crate::field::FieldPath;
 use crate::labels::{is_dns_name, key_error, value_error};
-use crate::{Assignment, DEFAULT_NAMESPACE, Profile, ProfileStatus};
+use crate::machine::NO_IDENTITY;
+use crate::{Assignment, DEFAULT_NAMESPACE, Machine, Profile, ProfileStatus};
 
 /// The reason why an object can't be served.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -65,6 +69,10 @@ pub(crate) const MAX_ENTRIES: usize = 64;
 pub(crate) const MAX_VALUES: usize = 256;
 /// Maximum number of identities of one kind.
 pub(crate) const MAX_IDENTITIES: usize = 4096;
+/// Maximum number of MAC addresses of a Machine.
+pub(crate) const MAX_MACHINE_MACS: usize = 64;
+/// Maximum number of labels of a Machine, each of which is a label of the subject.
+const MAX_MACHINE_LABELS: usize = 64;
 /// Maximum number of labels of an object, for which Kubernetes has no limit.
 const MAX_LABELS: usize = 1024;
 /// The lowest and the highest priority.
@@ -92,7 +100,89 @@ pub fn convert_profile(profile: &Profile) -> Result<boot::Profile, Invalid> {
     let templates = Templates::compile_with_formats(&profile.spec.ipxe, &configs, &formats)?;
     let ids = profile.status.as_ref().map(config_ids).unwrap_or_default();
     let created = created(&profile.metadata);
-    Ok(boot::Profile::with_templates(key, created, labels, Arc::new(templates)).with_ids(ids))
+    let schema = profile.spec.variables_schema.as_ref();
+    let schema = schema
+        .map(|schema| VariablesSchema::compile(schema).map(Arc::new))
+        .transpose()
+        .map_err(|error| invalid(spec("variablesSchema"), error))?;
+    let profile_of_templates =
+        boot::Profile::with_templates(key, created, labels, Arc::new(templates));
+    Ok(profile_of_templates
+        .with_variables(variables(&profile.spec.variables)?, schema)
+        .with_ids(ids))
+}
+
+fn variables(variables: &BTreeMap<String, Value>) -> Result<Variables, Invalid> {
+    let json = variables
+        .iter()
+        .map(|(name, value)| (name.clone(), value.clone()))
+        .collect();
+    Variables::from_json(json)
+        .map_err(|error| invalid(FieldPath::new(["spec", "variables"]), error))
+}
+
+/// Converts a Machine.
+pub fn convert_machine(machine: &Machine) -> Result<boot::Machine, Invalid> {
+    let spec = &machine.spec;
+    let key = cluster_key(&machine.metadata)?;
+    let labels = labels(&machine.metadata)?;
+    let field = FieldPath::new(["metadata", "labels"]);
+    check_count(labels.len(), MAX_MACHINE_LABELS, || field.clone())?;
+    let presented = BOOTSTRAP_LABELS.iter().chain([&MACHINE_LABEL]);
+    if let Some(label) = presented.clone().find(|label| labels.contains_key(**label)) {
+        let reason = if *label == MACHINE_LABEL {
+            "it is always the name of the Machine; remove it".to_owned()
+        } else {
+            format!("machines present {label:?} themselves; remove it, or choose another key")
+        };
+        return Err(invalid(field.key(*label), reason));
+    }
+    let of_spec = |name: &str| FieldPath::new(["spec", name]);
+    let uuid = spec.uuid.as_deref().map(parse_uuid).transpose();
+    let serial = spec.serial_number.as_deref().map(parse_serial).transpose();
+    let machine = boot::Machine {
+        key,
+        created: created(&machine.metadata),
+        labels: labels
+            .iter()
+            .filter(|(_, value)| !value.is_empty())
+            .map(|(key, value)| (key, normalise(key, value)))
+            .collect(),
+        uuid: uuid.map_err(|reason| invalid(of_spec("uuid"), reason))?,
+        serial: serial.map_err(|reason| invalid(of_spec("serialNumber"), reason))?,
+        macs: parse_each(
+            &of_spec("macAddresses"),
+            MAX_MACHINE_MACS,
+            &spec.mac_addresses,
+            parse_mac,
+        )?,
+        variables: variables(&spec.variables)?,
+    };
+    if spec.uuid.is_none() && spec.serial_number.is_none() && spec.mac_addresses.is_empty() {
+        return Err(invalid(FieldPath::new(["spec"]), NO_IDENTITY));
+    }
+    if !machine.has_identity() {
+        let reason = "its identities are placeholders that many machines share, so no machine is this Machine; add another identity";
+        return Err(invalid(FieldPath::new(["spec"]), reason));
+    }
+    Ok(machine)
+}
+
+fn parse_uuid(text: &str) -> Result<Uuid, String> {
+    identity::parse_uuid(text).ok_or_else(|| {
+        format!("{text:?} is not a UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them")
+    })
+}
+
+fn parse_serial(text: &str) -> Result<Arc<str>, String> {
+    match text.trim() {
+        "" => Err("an empty serial number matches nothing; remove the item".to_owned()),
+        text => Ok(text.into()),
+    }
+}
+
+fn parse_mac(text: &str) -> Result<boot::Mac, String> {
+    text.parse::<boot::Mac>().map_err(|error| error.to_string())
 }
 
 fn config_formats(
@@ -137,25 +227,14 @@ pub fn convert_assignment(assignment: &Assignment) -> Result<boot::Assignment, I
         created: created(&assignment.metadata),
         labels: labels(&assignment.metadata)?.iter().collect(),
         subjects: boot::SubjectSelectors {
-            uuids: parse_each("uuids", &selectors.uuids, |text| {
-                identity::parse_uuid(text)
-                    .ok_or_else(|| format!("{text:?} is not a UUID; write 32 hexadecimal digits, as `dmidecode -s system-uuid` prints them"))
-            })?,
-            serials: parse_each(
-                "serialNumbers",
-                &selectors.serial_numbers,
-                |text| match text.trim() {
-                    "" => Err("an empty serial number matches nothing; remove the item".to_owned()),
-                    text => Ok(text.into()),
-                },
-            )?,
-            macs: parse_each("macAddresses", &selectors.mac_addresses, |text| {
-                text.parse::<boot::Mac>().map_err(|error| error.to_string())
-            })?,
+            uuids: identities("uuids", &selectors.uuids, parse_uuid)?,
+            serials: identities("serialNumbers", &selectors.serial_numbers, parse_serial)?,
+            macs: identities("macAddresses", &selectors.mac_addresses, parse_mac)?,
             labels: label_selector(&selectors.match_labels, &selectors.match_expressions)?,
         },
         profiles: normalise_labels(&spec.profile_selectors),
         priority: spec.priority,
+        variables: variables(&spec.variables)?,
     })
 }
 
@@ -185,13 +264,22 @@ fn invalid(field: FieldPath, reason: impl ToString) -> Invalid {
     }
 }
 
-fn parse_each<T: Ord>(
+fn identities<T: Ord>(
     name: &str,
     texts: &[String],
     parse: impl Fn(&str) -> Result<T, String>,
 ) -> Result<Sorted<T>, Invalid> {
     let field = FieldPath::new(["spec", "subjectSelectors", name]);
-    check_count(texts.len(), MAX_IDENTITIES, || field.clone())?;
+    parse_each(&field, MAX_IDENTITIES, texts, parse)
+}
+
+fn parse_each<T: Ord>(
+    field: &FieldPath,
+    most: usize,
+    texts: &[String],
+    parse: impl Fn(&str) -> Result<T, String>,
+) -> Result<Sorted<T>, Invalid> {
+    check_count(texts.len(), most, || field.clone())?;
     let parse_item = |(index, text): (usize, &String)| {
         parse(text).map_err(|reason| invalid(field.index(index), reason))
     };
@@ -326,26 +414,40 @@ fn check_labels(labels: &BTreeMap<String, String>, field: &FieldPath) -> Result<
 }
 
 fn key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
+    let namespace = metadata
+        .namespace
+        .as_deref()
+        .filter(|namespace| !namespace.is_empty())
+        .unwrap_or(DEFAULT_NAMESPACE);
+    let name = name(metadata)?;
+    check_name("namespace", namespace)?;
+    Ok(ObjectKey::new(namespace, name))
+}
+
+/// The key of a cluster-scoped object.
+fn cluster_key(metadata: &ObjectMeta) -> Result<ObjectKey, Invalid> {
+    Ok(ObjectKey::new("", name(metadata)?))
+}
+
+fn name(metadata: &ObjectMeta) -> Result<&str, Invalid> {
     let Some(name) = metadata.name.as_deref().filter(|name| !name.is_empty()) else {
         return Err(invalid(
             FieldPath::new(["metadata"]),
             "the object needs a name",
         ));
     };
-    let namespace = metadata
-        .namespace
-        .as_deref()
-        .filter(|namespace| !namespace.is_empty())
-        .unwrap_or(DEFAULT_NAMESPACE);
-    for (field, text) in [("name", name), ("namespace", namespace)] {
-        if !is_dns_name(text) {
-            let reason = format!(
-                "{text:?} is not a valid Kubernetes name; use lower-case letters, digits and '-', starting and ending with a letter or digit"
-            );
-            return Err(invalid(FieldPath::new(["metadata", field]), reason));
-        }
+    check_name("name", name)?;
+    Ok(name)
+}
+
+fn check_name(field: &str, text: &str) -> Result<(), Invalid> {
+    if is_dns_name(text) {
+        return Ok(());
     }
-    Ok(ObjectKey::new(namespace, name))
+    let reason = format!(
+        "{text:?} is not a valid Kubernetes name; use lower-case letters, digits and '-', starting and ending with a letter or digit"
+    );
+    Err(invalid(FieldPath::new(["metadata", field]), reason))
 }
 
 fn created(metadata: &ObjectMeta) -> Option<Timestamp> {

@@ -1,12 +1,12 @@
-//! The custom resources `Profile` and `Assignment` (`shaper.amahdha.com/v1alpha1`) and their
-//! conversion.
+//! The custom resources `Profile`, `Assignment` and `Machine` (`shaper.amahdha.com/v1alpha1`) and
+//! their conversion.
 //!
 //! The types define the schema and the CEL rules, which apply without a webhook; [`manifests`]
-//! writes them as `CustomResourceDefinition`s. [`convert_profile`] and [`convert_assignment`] are
-//! the only conversions to the objects of the catalog. Standalone, the controllers and the webhook
+//! writes them as `CustomResourceDefinition`s. [`convert_profile`], [`convert_assignment`] and
+//! [`convert_machine`] are the only conversions to the objects of the catalog. Standalone, the controllers and the webhook
 //! all call them, so every admitted object can be indexed. An error is an [`Invalid`], which names
-//! the field. [`partial_profile`] and [`partial_assignment`] read what they can from an invalid
-//! object.
+//! the field. [`partial_profile`], [`partial_assignment`] and [`partial_machine`] read what
+//! they can from an invalid object.
 //!
 //! | rule | checked by |
 //! |---|---|
@@ -27,6 +27,7 @@ mod assignment;
 mod convert;
 mod field;
 mod labels;
+mod machine;
 mod manifest;
 mod partial;
 mod profile;
@@ -36,10 +37,13 @@ mod unknown_field;
 pub use assignment::{
     Assignment, AssignmentSpec, AssignmentStatus, LabelRequirement, SubjectSelectors,
 };
-pub use convert::{Invalid, config_ids, convert_assignment, convert_profile, template_field};
+pub use convert::{
+    Invalid, config_ids, convert_assignment, convert_machine, convert_profile, template_field,
+};
 pub use field::{FieldPath, PathSegment};
+pub use machine::{Machine, MachineSpec, MachineStatus};
 pub use manifest::{definitions, manifests};
-pub use partial::{IDENTITY_LISTS, partial_assignment, partial_profile};
+pub use partial::{IDENTITY_LISTS, partial_assignment, partial_machine, partial_profile};
 pub use profile::{Profile, ProfileSpec, ProfileStatus};
 pub use unknown_field::deserialize;
 

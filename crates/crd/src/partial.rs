@@ -15,7 +15,12 @@ use crate::DEFAULT_NAMESPACE;
 use crate::convert::{PRIORITY_RANGE, check_subject_key, convert_requirement, parse_config_ids};
 
 /// The known fields of a spec, of its selectors and of a label requirement.
-const SPEC_FIELDS: [&str; 3] = ["subjectSelectors", "profileSelectors", "priority"];
+const SPEC_FIELDS: [&str; 4] = [
+    "subjectSelectors",
+    "profileSelectors",
+    "priority",
+    "variables",
+];
 const SELECTOR_FIELDS: [&str; 5] = [
     "uuids",
     "serialNumbers",
@@ -53,8 +58,28 @@ pub fn partial_assignment(object: &Value) -> Option<Partial> {
         subjects,
         profiles: Labels::default(),
         priority,
+        variables: boot::Variables::default(),
     };
     Some(Partial::Assignment(assignment.into()))
+}
+
+/// Reads the readable part of a Machine: its identities. `None` if the object has no name.
+pub fn partial_machine(object: &Value) -> Option<Partial> {
+    let spec = &object["spec"];
+    let name = object["metadata"]["name"].as_str();
+    let serial = spec["serialNumber"].as_str().map(str::trim);
+    let machine = boot::Machine {
+        key: ObjectKey::new("", name.filter(|name| !name.is_empty())?),
+        created: created(object),
+        labels: Labels::default(),
+        uuid: spec["uuid"].as_str().and_then(identity::parse_uuid),
+        serial: serial.filter(|text| !text.is_empty()).map(Into::into),
+        macs: strings(&spec["macAddresses"])
+            .filter_map(|mac| mac.parse().ok())
+            .collect(),
+        variables: boot::Variables::default(),
+    };
+    Some(Partial::Machine(machine.into()))
 }
 
 fn subjects(spec: &Value) -> Option<(SubjectSelectors, i32)> {
@@ -193,7 +218,7 @@ mod tests {
                     partial.priority
                 )
             }
-            Partial::Profile(_) => unreachable!("it is an Assignment"),
+            Partial::Profile(_) | Partial::Machine(_) => unreachable!("it is an Assignment"),
         }
     }
 

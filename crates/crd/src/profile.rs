@@ -5,11 +5,12 @@ use std::collections::BTreeMap;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{CustomResource, KubeSchema};
 use serde::{Deserialize, Serialize};
+use serde_json::Value;
 
 use crate::schema;
 
 /// What a machine boots: an iPXE script and the configs that it links to.
-#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[kube(
     group = "shaper.amahdha.com",
     version = "v1alpha1",
@@ -60,8 +61,9 @@ use crate::schema;
 pub struct ProfileSpec {
     /// The iPXE script, a template in Jinja syntax whose first line is `#!ipxe`. Variables: the
     /// name of each config is the URL of that config, `subject` holds the machine's labels (`{{
-    /// subject.serial }}`), `extrinsic` those of the operator alone, `profile` and `assignment`
-    /// hold name, namespace and labels of the two objects, and `base_url` is the address by which
+    /// subject.serial }}`), `extrinsic` those of the operator alone, `vars` the variables of
+    /// Profile, Assignment and Machine, `profile`, `assignment` and `machine` hold name, namespace
+    /// and labels of these objects, and `base_url` is the address by which
     /// the machine reached the server. An unknown name is an error. At most 1 MiB.
     #[schemars(length(min = 1, max = 1_048_576))]
     pub ipxe: String,
@@ -83,6 +85,19 @@ pub struct ProfileSpec {
     #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
     #[schemars(schema_with = "schema::config_formats")]
     pub config_formats: BTreeMap<String, String>,
+    /// Default values for templates: `{{ vars.NAME }}` in the script and the configs. Any JSON. The
+    /// variables of the Assignment override them, and those of the Machine both; maps are merged,
+    /// lists are replaced, and `null` removes a value. At most 64 KiB as JSON.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(schema_with = "schema::variables")]
+    pub variables: BTreeMap<String, Value>,
+    /// A JSON Schema of the merged variables, such as `{required: [hostname], properties:
+    /// {hostname: {type: string}}}`. Machines whose variables don't satisfy it are reported, and get
+    /// no text that uses the variable in question. References may lead to `#/$defs/NAME` only:
+    /// nothing is fetched.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(schema_with = "schema::variables_schema")]
+    pub variables_schema: Option<Value>,
 }
 
 /// The state of a Profile as seen by the controllers.

@@ -10,7 +10,7 @@ use kube::core::{Message, Rule};
 use schemars::{Schema, SchemaGenerator, json_schema};
 use serde_json::{Value, json};
 
-use crate::convert::{MAX_ENTRIES, MAX_IDENTITIES, MAX_VALUES};
+use crate::convert::{MAX_ENTRIES, MAX_IDENTITIES, MAX_MACHINE_MACS, MAX_VALUES};
 
 /// A CEL rule on a map: its keys are identifiers.
 pub(crate) fn config_names_are_identifiers() -> Rule {
@@ -25,7 +25,7 @@ pub(crate) fn config_names_are_identifiers() -> Rule {
 /// A CEL rule on a map: its keys have no other meaning in templates. In addition to
 /// `boot::config_name::VARIABLES`, keywords of the template language are reserved.
 pub(crate) fn config_names_are_not_reserved() -> Rule {
-    let is_not_reserved = "!(name in ['subject', 'encoded', 'extrinsic', 'profile', 'assignment', 'base_url']) && \
+    let is_not_reserved = "!(name in ['subject', 'encoded', 'extrinsic', 'machine', 'vars', 'profile', 'assignment', 'base_url', 'assets', 'certificate']) && \
         !name.matches('^(?i:and|else|false|if|in|is|loop|none|not|or|range|true)$')";
     rule_on_keys(
         "name",
@@ -184,37 +184,54 @@ fn presented_value() -> Schema {
     )
 }
 
-pub(crate) fn uuids(_: &mut SchemaGenerator) -> Schema {
-    atomic_list(
-        MAX_IDENTITIES,
-        &string_matching(
-            36,
-            UUID,
-            "is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
-        ),
+pub(crate) fn uuid(_: &mut SchemaGenerator) -> Schema {
+    string_matching(
+        36,
+        UUID,
+        "is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
     )
 }
 
-pub(crate) fn serials(_: &mut SchemaGenerator) -> Schema {
-    atomic_list(
-        MAX_IDENTITIES,
-        &string_matching(
-            256,
-            NOT_BLANK,
-            "is not a serial number: it is blank; remove it, or write what the machine presents as its serial",
-        ),
+pub(crate) fn uuids(generator: &mut SchemaGenerator) -> Schema {
+    atomic_list(MAX_IDENTITIES, &uuid(generator))
+}
+
+pub(crate) fn serial(_: &mut SchemaGenerator) -> Schema {
+    string_matching(
+        256,
+        NOT_BLANK,
+        "is not a serial number: it is blank; remove it, or write what the machine presents as its serial",
+    )
+}
+
+pub(crate) fn serials(generator: &mut SchemaGenerator) -> Schema {
+    atomic_list(MAX_IDENTITIES, &serial(generator))
+}
+
+fn mac() -> Schema {
+    string_matching(
+        59,
+        MAC,
+        "is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
     )
 }
 
 pub(crate) fn macs(_: &mut SchemaGenerator) -> Schema {
-    atomic_list(
-        MAX_IDENTITIES,
-        &string_matching(
-            59,
-            MAC,
-            "is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
-        ),
-    )
+    atomic_list(MAX_IDENTITIES, &mac())
+}
+
+pub(crate) fn machine_macs(_: &mut SchemaGenerator) -> Schema {
+    atomic_list(MAX_MACHINE_MACS, &mac())
+}
+
+/// Values of any type by name. Their total size is checked by the conversion only.
+pub(crate) fn variables(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
+}
+
+/// A JSON Schema, which is checked by the conversion only.
+pub(crate) fn variables_schema(_: &mut SchemaGenerator) -> Schema {
+    json_schema!({ "type": "object", "x-kubernetes-preserve-unknown-fields": true })
 }
 
 pub(crate) fn profile_names(_: &mut SchemaGenerator) -> Schema {

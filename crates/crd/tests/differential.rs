@@ -5,7 +5,10 @@
 
 use std::collections::BTreeMap;
 
-use crd::{Assignment, AssignmentSpec, LabelRequirement, Profile, ProfileSpec, SubjectSelectors};
+use crd::{
+    Assignment, AssignmentSpec, LabelRequirement, Machine, MachineSpec, Profile, ProfileSpec,
+    SubjectSelectors,
+};
 use kube::core::cel::validate_cel;
 use proptest::prelude::*;
 
@@ -165,12 +168,46 @@ fn check(text: &str) {
             "{field}: {text:?}: {rules:?}; {converted:?}"
         );
     }
+    for (field, spec) in [
+        (
+            "uuid",
+            MachineSpec {
+                uuid: Some(text.to_owned()),
+                ..MachineSpec::default()
+            },
+        ),
+        (
+            "serialNumber",
+            MachineSpec {
+                serial_number: Some(text.to_owned()),
+                // A placeholder alone is left to the conversion.
+                mac_addresses: vec!["52:54:00:00:00:01".to_owned()],
+                ..MachineSpec::default()
+            },
+        ),
+        (
+            "macAddresses",
+            MachineSpec {
+                serial_number: Some("S1".to_owned()),
+                mac_addresses: vec![text.to_owned()],
+                ..MachineSpec::default()
+            },
+        ),
+    ] {
+        let machine = Machine::new("x", spec);
+        let (rules, converted) = (validate_cel(&machine), crd::convert_machine(&machine));
+        assert_eq!(
+            rules.is_ok(),
+            converted.is_ok(),
+            "{field}: {text:?}: {rules:?}; {converted:?}"
+        );
+    }
     let profile = Profile::new(
         "x",
         ProfileSpec {
             ipxe: "#!ipxe".to_owned(),
             additional_config: map_of(text, ""),
-            config_formats: BTreeMap::new(),
+            ..ProfileSpec::default()
         },
     );
     let (rules, converted) = (validate_cel(&profile), crd::convert_profile(&profile));

@@ -244,3 +244,136 @@ fn an_assignment_whose_lists_of_identities_are_empty_does_not_match_every_machin
         Some(boot::Partial::Unreadable { .. })
     ));
 }
+
+fn machine(yaml: &str) -> Result<boot::Machine, crd::Invalid> {
+    crd::convert_machine(&serde_saphyr::from_str(yaml).unwrap())
+}
+
+#[test]
+fn a_machine_has_its_identities_labels_and_variables() {
+    let yaml = "{apiVersion: shaper.amahdha.com/v1alpha1, kind: Machine, metadata: {name: rack7-u12, labels: {rack: r7, empty: ''}}, \
+        spec: {uuid: 47C6DA67-7477-4970-AA03-84E48FF4F6AD, serialNumber: ' 7XK29Q2 ', macAddresses: ['52-54-00-12-34-56'], \
+        variables: {hostname: web-12, disks: [/dev/nvme0n1], net: {mtu: 9000}}}}";
+    let machine = machine(yaml).unwrap();
+    assert_eq!(machine.key.to_string(), "rack7-u12");
+    assert_eq!(machine.serial.as_deref(), Some("7XK29Q2"));
+    assert_eq!(machine.macs[0].to_string(), "52:54:00:12:34:56");
+    let labels: Vec<_> = machine.labels.iter().collect();
+    assert_eq!(
+        labels,
+        [("rack", "r7")],
+        "an empty value is no label of a subject"
+    );
+    assert_eq!(
+        serde_json::to_string(&machine.variables).unwrap(),
+        r#"{"disks":["/dev/nvme0n1"],"hostname":"web-12","net":{"mtu":9000}}"#
+    );
+}
+
+#[test]
+fn an_invalid_machine_names_its_field() {
+    let of = |metadata: &str, spec: &str| {
+        format!(
+            "{{apiVersion: shaper.amahdha.com/v1alpha1, kind: Machine, metadata: {metadata}, spec: {spec}}}"
+        )
+    };
+    let big = format!(
+        "{{serialNumber: S1, variables: {{x: {}}}}}",
+        "a".repeat(70_000)
+    );
+    for (metadata, spec, field, message) in [
+        (
+            "{name: m}",
+            "{}",
+            "spec",
+            "at least one of uuid, serialNumber and macAddresses",
+        ),
+        ("{name: m}", "{macAddresses: []}", "spec", "at least one of"),
+        ("{name: m}", "{uuid: x}", "spec.uuid", "is not a UUID"),
+        (
+            "{name: m}",
+            "{serialNumber: ' '}",
+            "spec.serialNumber",
+            "empty serial number",
+        ),
+        (
+            "{name: m}",
+            "{macAddresses: ['52:54']}",
+            "spec.macAddresses[0]",
+            "is not a MAC address",
+        ),
+        (
+            "{name: m}",
+            "{serialNumber: 'To be filled by O.E.M.'}",
+            "spec",
+            "placeholders that many machines share",
+        ),
+        (
+            "{name: m, labels: {buildarch: arm64}}",
+            "{serialNumber: S1}",
+            "metadata.labels.buildarch",
+            "machines present \"buildarch\" themselves",
+        ),
+        (
+            "{name: m, labels: {machine: x}}",
+            "{serialNumber: S1}",
+            "metadata.labels.machine",
+            "always the name of the Machine",
+        ),
+        (
+            "{name: m}",
+            &big,
+            "spec.variables",
+            "the limit of one object is 65536",
+        ),
+        (
+            "{name: M_1}",
+            "{serialNumber: S1}",
+            "metadata.name",
+            "not a valid Kubernetes name",
+        ),
+    ] {
+        let error = machine(&of(metadata, spec)).expect_err(spec);
+        assert_eq!(error.field().to_string(), field, "{spec:.80}: {error}");
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[test]
+fn a_schema_of_variables_is_compiled_with_its_profile() {
+    let with_schema = |schema: &str| {
+        profile(&with_spec(&format!(
+            "{{ipxe: '#!ipxe', variables: {{a: 1}}, variablesSchema: {schema}}}"
+        )))
+    };
+    let valid = with_schema("{required: [hostname]}").unwrap();
+    assert_eq!(valid.variables.iter().count(), 1);
+    assert!(valid.variables_schema.is_some());
+    for (schema, message) in [
+        ("{type: nonsense}", "it is not a JSON Schema"),
+        (
+            "{properties: {a: {$ref: 'https://schemas.example/a.json'}}}",
+            "nothing is fetched",
+        ),
+    ] {
+        let error = with_schema(schema).expect_err(schema);
+        assert_eq!(error.field().to_string(), "spec.variablesSchema");
+        assert!(error.to_string().contains(message), "{error}");
+    }
+}
+
+#[test]
+fn the_readable_part_of_an_invalid_machine_is_its_identities() {
+    let object = serde_json::json!({
+        "metadata": { "name": "m", "labels": { "rack": "r7" } },
+        "spec": { "uuid": "x", "serialNumber": " S1 ", "macAddresses": ["x", "52:54:00:00:00:01"], "variables": 7 },
+    });
+    let Some(boot::Partial::Machine(partial)) = crd::partial_machine(&object) else {
+        panic!("a Machine")
+    };
+    assert_eq!(
+        (partial.uuid, partial.serial.as_deref(), partial.macs.len()),
+        (None, Some("S1"), 1)
+    );
+    assert!(partial.labels.is_empty() && partial.variables.is_empty());
+}

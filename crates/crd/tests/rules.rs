@@ -11,7 +11,7 @@ fn profile_with_config(name: &str) -> Profile {
         ProfileSpec {
             ipxe: "#!ipxe".to_owned(),
             additional_config: map_of(name, ""),
-            config_formats: BTreeMap::new(),
+            ..ProfileSpec::default()
         },
     )
 }

@@ -12,7 +12,7 @@ use crate::apply::{Conflict, merge};
 use crate::call::{Call, Patch, Verb};
 use crate::fault::Fault;
 use crate::response::{ApiError, Body, json_response};
-use crate::store::{Key, Store};
+use crate::store::{Key, Store, is_cluster_scoped};
 use crate::{ServerState, listing, watch};
 
 /// Handles a request. `None` closes the connection.
@@ -48,6 +48,9 @@ pub(crate) async fn handle(
     let fault = {
         let mut state = shared.state();
         state.calls.push(call.clone());
+        if call.namespace.is_some() && is_cluster_scoped(&call.plural) {
+            return Some(not_found(&call).to_response(None));
+        }
         // A watch triggers this fault in its stream, which it can then cut off.
         let applies = |fault: Fault| {
             fault.affects_responses()
@@ -101,10 +104,14 @@ fn resources(group_version: &str, is_terminating: bool) -> Value {
             "create", "delete", "get", "list", "patch", "update", "watch",
         ]
     };
-    let resource = |plural: &str, kind: &str| json!({ "name": plural, "singularName": "", "kind": kind, "namespaced": true, "verbs": verbs });
+    let resource = |plural: &str, kind: &str| json!({ "name": plural, "singularName": "", "kind": kind, "namespaced": !is_cluster_scoped(plural), "verbs": verbs });
     json!({
         "kind": "APIResourceList", "apiVersion": "v1", "groupVersion": group_version,
-        "resources": [resource("profiles", "Profile"), resource("assignments", "Assignment")],
+        "resources": [
+            resource("profiles", "Profile"),
+            resource("assignments", "Assignment"),
+            resource("machines", "Machine"),
+        ],
     })
 }
 

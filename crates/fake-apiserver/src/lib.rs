@@ -100,7 +100,8 @@ impl FakeApiServer {
     }
 
     /// Creates or replaces an object, including its status, as another client would. It needs
-    /// `apiVersion`, `kind` and `metadata.name`; the namespace defaults to `default`. Returns the
+    /// `apiVersion`, `kind` and `metadata.name`; the namespace defaults to `default`. Machines are
+    /// cluster-scoped: they have no namespace, and an empty one in the other methods. Returns the
     /// stored object.
     ///
     /// # Panics

@@ -13,7 +13,10 @@ use crate::apply::AppliedFields;
 const MAX_SNAPSHOTS: usize = 16;
 
 /// Kinds with a status subresource.
-const KINDS_WITH_STATUS_SUBRESOURCE: [&str; 2] = ["profiles", "assignments"];
+const KINDS_WITH_STATUS_SUBRESOURCE: [&str; 3] = ["profiles", "assignments", "machines"];
+
+/// Kinds whose objects are in no namespace. Their keys have an empty one.
+const CLUSTER_SCOPED_KINDS: [&str; 1] = ["machines"];
 
 pub(crate) type Key = (String, String);
 
@@ -66,7 +69,10 @@ impl Store {
             object["apiVersion"].is_string() && object["metadata"]["name"].is_string(),
             "an object has apiVersion and metadata.name"
         );
-        if object["metadata"]["namespace"].is_null() {
+        if is_cluster_scoped(&plural) {
+            let metadata = object["metadata"].as_object_mut();
+            metadata.map(|metadata| metadata.remove("namespace"));
+        } else if object["metadata"]["namespace"].is_null() {
             object["metadata"]["namespace"] = "default".into();
         }
         let key = key_of(&object);
@@ -158,7 +164,11 @@ impl Store {
             .as_object_mut()
             .expect("an object has metadata");
         metadata.insert("name".to_owned(), key.1.clone().into());
-        metadata.insert("namespace".to_owned(), key.0.clone().into());
+        if is_cluster_scoped(plural) {
+            metadata.remove("namespace");
+        } else {
+            metadata.insert("namespace".to_owned(), key.0.clone().into());
+        }
         match old {
             Some(old) => {
                 for name in ["uid", "creationTimestamp", "generation", "resourceVersion"] {
@@ -239,6 +249,11 @@ impl Store {
         });
         object
     }
+}
+
+/// Whether objects of the kind with this plural are in no namespace.
+pub(crate) fn is_cluster_scoped(plural: &str) -> bool {
+    CLUSTER_SCOPED_KINDS.contains(&plural)
 }
 
 /// Namespace and name of an object.

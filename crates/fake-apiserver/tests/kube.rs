@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use anyhow::{Context, Result};
-use crd::{Assignment, Profile};
+use crd::{Assignment, Machine, Profile};
 use fake_apiserver::{FakeApiServer, Fault, Verb, When};
 use futures_util::{StreamExt, TryStreamExt};
 use k8s_openapi::api::coordination::v1::Lease;
@@ -540,5 +540,43 @@ async fn a_label_selector_watch_sees_objects_enter_and_leave() -> Result<()> {
         }
     }
     assert_eq!(seen, ["added", "deleted"]);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_machine_is_in_no_namespace() -> Result<()> {
+    let server = FakeApiServer::start().await?;
+    let stored = server.put(json!({
+        "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Machine",
+        "metadata": { "name": "m" }, "spec": { "serialNumber": "s" },
+    }));
+    assert_eq!(stored["metadata"].get("namespace"), None);
+    let client = client(&server).await?;
+    let machines: Api<Machine> = Api::all(client.clone());
+    let patch = json!({
+        "apiVersion": "shaper.amahdha.com/v1alpha1", "kind": "Machine",
+        "metadata": { "name": "m" }, "status": { "identities": "serial s" },
+    });
+    let parameters = PatchParams::apply("test").force();
+    machines
+        .patch_status("m", &parameters, &Patch::Apply(&patch))
+        .await?;
+    let listed = machines.list(&ListParams::default()).await?.items;
+    let [machine] = &*listed else {
+        anyhow::bail!("one Machine is expected: {listed:?}");
+    };
+    assert_eq!(machine.metadata.namespace, None);
+    let identities = machine
+        .status
+        .as_ref()
+        .and_then(|it| it.identities.as_deref());
+    assert_eq!(identities, Some("serial s"));
+    let path = "/apis/shaper.amahdha.com/v1alpha1/namespaces/default/machines";
+    let request = http::Request::get(path).body(Vec::new())?;
+    let error = client.request::<Value>(request).await.unwrap_err();
+    assert!(
+        matches!(&error, kube::Error::Api(status) if status.code == 404),
+        "{error}"
+    );
     Ok(())
 }

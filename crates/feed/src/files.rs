@@ -5,7 +5,7 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
-use boot::{Assignment, ObjectKey, ObjectRef, Profile};
+use boot::{Assignment, Machine, ObjectKey, ObjectRef, Profile};
 use prost::Message;
 
 use crate::checksummed_file::{self, CopyError};
@@ -32,6 +32,8 @@ pub struct FileCopy {
     pub profiles: Vec<Arc<Profile>>,
     /// The Assignments in the file.
     pub assignments: Vec<Arc<Assignment>>,
+    /// The Machines in the file.
+    pub machines: Vec<Arc<Machine>>,
     /// Those of its objects that were served from another file instead.
     pub shadowed: Vec<ObjectRef>,
 }
@@ -55,6 +57,8 @@ struct FileMessage {
     profiles_shadowed: Vec<proto::ObjectKey>,
     #[prost(message, repeated, tag = "4")]
     assignments_shadowed: Vec<proto::ObjectKey>,
+    #[prost(message, repeated, tag = "5")]
+    machines_shadowed: Vec<proto::ObjectKey>,
 }
 
 // === impl FolderCopy ===
@@ -119,19 +123,15 @@ impl FileCopy {
     fn from_message(message: FileMessage) -> Option<Self> {
         let objects = message.objects.unwrap_or_default();
         let key = |key: proto::ObjectKey| ObjectKey::new(key.namespace, key.name);
-        let profiles = message
-            .profiles_shadowed
-            .into_iter()
-            .map(key)
-            .map(ObjectRef::Profile);
-        let shadowed = profiles
-            .chain(
-                message
-                    .assignments_shadowed
-                    .into_iter()
-                    .map(key)
-                    .map(ObjectRef::Assignment),
-            )
+        let shadowed = |keys: Vec<proto::ObjectKey>, kind: fn(ObjectKey) -> ObjectRef| {
+            keys.into_iter().map(key).map(kind)
+        };
+        let shadowed = shadowed(message.profiles_shadowed, ObjectRef::Profile)
+            .chain(shadowed(
+                message.assignments_shadowed,
+                ObjectRef::Assignment,
+            ))
+            .chain(shadowed(message.machines_shadowed, ObjectRef::Machine))
             .collect();
         Some(Self {
             path: message.path.into(),
@@ -149,6 +149,11 @@ impl FileCopy {
                 .into_iter()
                 .map(|assignment| wire::decode_assignment(assignment, "").ok().map(Arc::new))
                 .collect::<Option<_>>()?,
+            machines: objects
+                .machines
+                .into_iter()
+                .map(|machine| wire::decode_machine(machine, "").ok().map(Arc::new))
+                .collect::<Option<_>>()?,
             shadowed,
         })
     }
@@ -156,12 +161,17 @@ impl FileCopy {
 
 impl From<&FileCopy> for FileMessage {
     fn from(file: &FileCopy) -> Self {
-        let (mut profiles_shadowed, mut assignments_shadowed) = (Vec::new(), Vec::new());
+        let mut message = Self {
+            path: file.path.to_string_lossy().into_owned(),
+            ..Self::default()
+        };
         for name in &file.shadowed {
-            match name {
-                ObjectRef::Profile(key) => profiles_shadowed.push(wire::encode_key(key)),
-                ObjectRef::Assignment(key) => assignments_shadowed.push(wire::encode_key(key)),
-            }
+            let shadowed = match name {
+                ObjectRef::Profile(_) => &mut message.profiles_shadowed,
+                ObjectRef::Assignment(_) => &mut message.assignments_shadowed,
+                ObjectRef::Machine(_) => &mut message.machines_shadowed,
+            };
+            shadowed.push(wire::encode_key(name.key()));
         }
         let objects = Part {
             profiles: file
@@ -174,14 +184,15 @@ impl From<&FileCopy> for FileMessage {
                 .iter()
                 .map(|assignment| wire::encode_assignment(assignment))
                 .collect(),
+            machines: file
+                .machines
+                .iter()
+                .map(|machine| wire::encode_machine(machine))
+                .collect(),
             ..Part::default()
         };
-        Self {
-            path: file.path.to_string_lossy().into_owned(),
-            objects: Some(objects),
-            profiles_shadowed,
-            assignments_shadowed,
-        }
+        message.objects = Some(objects);
+        message
     }
 }
 
@@ -207,12 +218,26 @@ mod tests {
             },
             profiles: labels.iter().collect(),
             priority: 3,
+            variables: boot::Variables::default(),
+        };
+        let machine = Machine {
+            key: ObjectKey::new("", "m"),
+            created: None,
+            labels: labels.iter().collect(),
+            uuid: None,
+            serial: Some("S1".into()),
+            macs: [boot::Mac::from_octets(&[2, 0, 0, 0, 0, 1]).unwrap()].into(),
+            variables: boot::Variables::default(),
         };
         let one = FileCopy {
             path: "x/one.yaml".into(),
             profiles: vec![Arc::new(profile)],
             assignments: vec![Arc::new(assignment.clone())],
-            shadowed: vec![ObjectRef::Assignment(key("a"))],
+            machines: vec![Arc::new(machine.clone())],
+            shadowed: vec![
+                ObjectRef::Assignment(key("a")),
+                ObjectRef::Machine(machine.key),
+            ],
         };
         let two = FileCopy {
             path: "two.json".into(),

@@ -20,6 +20,8 @@ pub(crate) struct Tally {
     profiles: u64,
     assignments: u64,
     names: u64,
+    machines: u64,
+    machine_names: u64,
 }
 
 /// How an object is counted.
@@ -50,6 +52,10 @@ impl From<Inventory> for proto::Inventory {
             names: accepted.names,
             rejected: rejected.profiles.wrapping_add(rejected.assignments),
             rejected_names: rejected.names,
+            machines: accepted.machines,
+            machine_names: accepted.machine_names,
+            machines_rejected: rejected.machines,
+            machines_rejected_names: rejected.machine_names,
         }
     }
 }
@@ -58,15 +64,15 @@ impl From<Inventory> for proto::Inventory {
 
 impl Tally {
     pub(crate) fn add(&mut self, name: &ObjectRef) {
-        let count = self.count_mut(name);
+        let (count, names) = self.of_kind(name);
         *count = count.wrapping_add(1);
-        self.names = self.names.wrapping_add(digest(name));
+        *names = names.wrapping_add(digest(name));
     }
 
     pub(crate) fn remove(&mut self, name: &ObjectRef) {
-        let count = self.count_mut(name);
+        let (count, names) = self.of_kind(name);
         *count = count.wrapping_sub(1);
-        self.names = self.names.wrapping_sub(digest(name));
+        *names = names.wrapping_sub(digest(name));
     }
 
     fn update(&mut self, name: &ObjectRef, before: bool, after: bool) {
@@ -77,22 +83,26 @@ impl Tally {
         }
     }
 
-    fn count_mut(&mut self, name: &ObjectRef) -> &mut u64 {
+    /// Returns the count of the object's kind, and the sum that its name is in.
+    fn of_kind(&mut self, name: &ObjectRef) -> (&mut u64, &mut u64) {
         match name {
-            ObjectRef::Assignment(_) => &mut self.assignments,
-            ObjectRef::Profile(_) => &mut self.profiles,
+            ObjectRef::Assignment(_) => (&mut self.assignments, &mut self.names),
+            ObjectRef::Profile(_) => (&mut self.profiles, &mut self.names),
+            ObjectRef::Machine(_) => (&mut self.machines, &mut self.machine_names),
         }
     }
 }
 
 /// Digests a name without its partition, which the controller does not know.
 fn digest(name: &ObjectRef) -> u64 {
-    let kind = match name {
-        ObjectRef::Assignment(_) => "Assignment",
-        ObjectRef::Profile(_) => "Profile",
-    };
     let mut hash = Context::new(&SHA256);
-    for part in [kind, "/", &name.key().namespace, "/", &name.key().name] {
+    for part in [
+        name.kind(),
+        "/",
+        &name.key().namespace,
+        "/",
+        &name.key().name,
+    ] {
         hash.update(part.as_bytes());
     }
     u64::from_be_bytes(

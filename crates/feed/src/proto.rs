@@ -3,7 +3,7 @@
 //! The generated code is in the repository, since what generates it takes longer to build than this
 //! crate.
 
-#![allow(missing_docs, clippy::pedantic)]
+#![allow(missing_docs, clippy::pedantic, clippy::large_enum_variant)]
 
 include!("proto/shaper.feed.v1.rs");
 

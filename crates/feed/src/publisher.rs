@@ -49,6 +49,7 @@ const JOURNAL_LIMIT: usize = 64 * 1024;
 ///     subjects: SubjectSelectors::default(),
 ///     profiles: Labels::default(),
 ///     priority: 0,
+///     variables: boot::Variables::default(),
 /// };
 ///
 /// let publisher = Publisher::new();

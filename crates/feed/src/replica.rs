@@ -221,6 +221,7 @@ impl Replica {
         self.metrics
             .set_objects("Assignment", catalog.assignment_count());
         self.metrics.set_objects("Profile", catalog.profile_count());
+        self.metrics.set_objects("Machine", catalog.machine_count());
         self.metrics
             .duplicate_ids
             .set(gauge(catalog.duplicate_id_count()));

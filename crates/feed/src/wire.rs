@@ -4,8 +4,9 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use boot::{
-    Assignment, ConfigFormat, ConfigName, LabelSelector, Labels, Mac, ObjectKey, ObjectRef,
-    Operator, Partial, Profile, Rejected, Requirement, Sorted, SubjectSelectors, Templates,
+    Assignment, ConfigFormat, ConfigName, LabelSelector, Labels, Mac, Machine, ObjectKey,
+    ObjectRef, Operator, Partial, Profile, Rejected, Requirement, Sorted, SubjectSelectors,
+    Templates, Variables, VariablesSchema,
 };
 use jiff::Timestamp;
 use uuid::Uuid;
@@ -49,7 +50,34 @@ pub fn encode_profile(profile: &Profile) -> proto::Profile {
         labels: encode_labels(&profile.labels),
         ipxe: profile.templates.script_source().to_owned(),
         additional_config: profile.templates.config_names().map(config).collect(),
+        variables: encode_variables(&profile.variables),
+        variables_schema: profile
+            .variables_schema
+            .as_ref()
+            .map(|schema| schema.source().to_string()),
     }
+}
+
+/// Encodes a Machine.
+pub fn encode_machine(machine: &Machine) -> proto::Machine {
+    proto::Machine {
+        key: Some(encode_key(&machine.key)),
+        created: machine.created.map(encode_timestamp),
+        labels: encode_labels(&machine.labels),
+        uuid: machine.uuid.map(|uuid| uuid.as_bytes().to_vec()),
+        serial_number: machine.serial.as_ref().map(ToString::to_string),
+        mac_addresses: machine
+            .macs
+            .iter()
+            .map(|mac| mac.octets().to_vec())
+            .collect(),
+        variables: encode_variables(&machine.variables),
+    }
+}
+
+fn encode_variables(variables: &Variables) -> Option<String> {
+    (!variables.is_empty())
+        .then(|| serde_json::to_string(variables).expect("variables serialise to JSON"))
 }
 
 /// Encodes an Assignment.
@@ -78,6 +106,7 @@ pub fn encode_assignment(assignment: &Assignment) -> proto::Assignment {
             .collect(),
         profile_selectors: encode_labels(&assignment.profiles),
         priority: assignment.priority,
+        variables: encode_variables(&assignment.variables),
     }
 }
 
@@ -89,6 +118,7 @@ pub(crate) fn encode_rejected(rejected: &Rejected) -> proto::Rejected {
         Partial::Assignment(assignment) => {
             proto::rejected::Partial::Assignment(encode_assignment(assignment))
         }
+        Partial::Machine(machine) => proto::rejected::Partial::Machine(encode_machine(machine)),
         Partial::Unreadable { key, created } => {
             proto::rejected::Partial::Unreadable(proto::Assignment {
                 key: Some(encode_key(key)),
@@ -117,6 +147,7 @@ fn encode_partial_profile(profile: &Profile) -> proto::Profile {
         labels: encode_labels(&profile.labels),
         ipxe: String::new(),
         additional_config: profile.ids.iter().map(config).collect(),
+        ..proto::Profile::default()
     }
 }
 
@@ -177,6 +208,21 @@ pub(crate) fn decode_key(
     Ok(ObjectKey::new(key.namespace, key.name).in_partition(partition))
 }
 
+/// Decodes the key of a cluster-scoped object.
+pub(crate) fn decode_cluster_key(
+    key: Option<proto::ObjectKey>,
+    partition: &str,
+) -> Result<ObjectKey, Malformed> {
+    let key = key.unwrap_or_default();
+    if key.name.is_empty() || !key.namespace.is_empty() {
+        return Err(Malformed {
+            object: format!("{}/{}", key.namespace, key.name),
+            reason: "a cluster-scoped object needs a name, and has no namespace".to_owned(),
+        });
+    }
+    Ok(ObjectKey::new("", key.name).in_partition(partition))
+}
+
 /// Decodes a Profile. If its templates equal those of the `known` Profile of the same name, they
 /// are shared instead of compiled again.
 pub fn decode_profile(
@@ -221,7 +267,65 @@ pub fn decode_profile(
                 .map_err(|error| malformed(error.to_string()))?,
         ),
     };
-    Ok(Profile::with_templates(key, created, &message.labels, templates).with_ids(ids))
+    let variables = decode_variables(message.variables.as_deref()).map_err(&malformed)?;
+    let schema = message.variables_schema.as_deref().map(decode_schema);
+    let schema = schema.transpose().map_err(&malformed)?;
+    Ok(
+        Profile::with_templates(key, created, &message.labels, templates)
+            .with_variables(variables, schema)
+            .with_ids(ids),
+    )
+}
+
+/// Decodes a Machine.
+pub fn decode_machine(message: proto::Machine, partition: &str) -> Result<Machine, Malformed> {
+    let key = decode_cluster_key(message.key, partition)?;
+    let object = ObjectRef::Machine(key.clone()).to_string();
+    let malformed = |reason: String| Malformed {
+        object: object.clone(),
+        reason,
+    };
+    let uuid = message.uuid.as_deref().map(decode_uuid).transpose();
+    let macs = message
+        .mac_addresses
+        .iter()
+        .map(|octets| decode_mac(octets));
+    Ok(Machine {
+        key,
+        created: message
+            .created
+            .map(decode_timestamp)
+            .transpose()
+            .map_err(&malformed)?,
+        labels: message.labels.iter().collect(),
+        uuid: uuid.map_err(&malformed)?,
+        serial: message.serial_number.map(Into::into),
+        macs: macs.collect::<Result<_, _>>().map_err(&malformed)?,
+        variables: decode_variables(message.variables.as_deref()).map_err(&malformed)?,
+    })
+}
+
+fn decode_uuid(bytes: &[u8]) -> Result<Uuid, String> {
+    Uuid::from_slice(bytes).map_err(|_| "a UUID does not have 16 bytes".to_owned())
+}
+
+fn decode_mac(octets: &[u8]) -> Result<Mac, String> {
+    let reason = "a MAC address does not have 6, 8 or 20 octets";
+    Mac::from_octets(octets).ok_or_else(|| reason.to_owned())
+}
+
+fn decode_variables(json: Option<&str>) -> Result<Variables, String> {
+    let Some(json) = json else {
+        return Ok(Variables::default());
+    };
+    let map = serde_json::from_str(json).map_err(|_| "its variables are not a JSON object")?;
+    Variables::from_json(map).map_err(|error| error.to_string())
+}
+
+fn decode_schema(json: &str) -> Result<Arc<VariablesSchema>, String> {
+    let schema = serde_json::from_str(json).map_err(|_| "its schema of variables is not JSON")?;
+    let compiled = VariablesSchema::compile(&schema).map_err(|error| error.to_string())?;
+    Ok(Arc::new(compiled))
 }
 
 /// Decodes the readable part of a Profile: all but its templates, which may not compile here.
@@ -254,6 +358,9 @@ pub(crate) fn decode_rejected(
         }
         Some(proto::rejected::Partial::Assignment(message)) => {
             Partial::Assignment(Arc::new(decode_assignment(message, partition)?))
+        }
+        Some(proto::rejected::Partial::Machine(message)) => {
+            Partial::Machine(Arc::new(decode_machine(message, partition)?))
         }
         Some(proto::rejected::Partial::Unreadable(message)) => {
             let Assignment { key, created, .. } = decode_assignment(message, partition)?;
@@ -311,13 +418,8 @@ pub fn decode_assignment(
         object: object.clone(),
         reason: reason.to_owned(),
     };
-    let uuid = |bytes: &Vec<u8>| {
-        Uuid::from_slice(bytes).map_err(|_| malformed("a UUID does not have 16 bytes"))
-    };
-    let mac = |octets: &Vec<u8>| {
-        Mac::from_octets(octets)
-            .ok_or_else(|| malformed("a MAC address does not have 6, 8 or 20 octets"))
-    };
+    let uuid = |bytes: &Vec<u8>| decode_uuid(bytes).map_err(|reason| malformed(&reason));
+    let mac = |octets: &Vec<u8>| decode_mac(octets).map_err(|reason| malformed(&reason));
     let requirements: Result<Vec<_>, _> = message
         .labels_required
         .into_iter()
@@ -345,6 +447,8 @@ pub fn decode_assignment(
         },
         profiles: message.profile_selectors.iter().collect(),
         priority: message.priority,
+        variables: decode_variables(message.variables.as_deref())
+            .map_err(|reason| malformed(&reason))?,
         key,
     })
 }

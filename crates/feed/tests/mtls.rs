@@ -184,6 +184,7 @@ fn machine(name: &str, priority: i32) -> Change {
         subjects: SubjectSelectors::default(),
         profiles: boot::Labels::default(),
         priority,
+        variables: boot::Variables::default(),
     }))
 }
 

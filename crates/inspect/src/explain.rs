@@ -147,8 +147,8 @@ fn explain_folder(args: &Args) -> anyhow::Result<Answer> {
     let query = query::of(args.query.as_deref(), &args.labels)?;
     let extrinsic = ExtrinsicLabels::new(args.extrinsic.iter().map(|(key, value)| (key, value)))
         .context("--extrinsic")?;
-    let subject = Arc::new(Subject::from_query(&query, &extrinsic).context("QUERY")?);
     let catalog = load::catalog(dir, OnInvalid::Wait)?;
+    let subject = Arc::new(catalog.subject(&query, &extrinsic).context("QUERY")?);
     let explanation = serde_json::to_value(catalog.explain(&subject))?;
     let text = if args.script || args.config.is_some() {
         Some(rendered(args, &catalog, &subject)?)

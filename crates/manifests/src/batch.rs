@@ -6,7 +6,7 @@ use std::fs;
 use std::io::{self, Read};
 use std::path::{Path, PathBuf};
 
-use boot::{Catalog, Change, ObjectRef, Rejected};
+use boot::{Catalog, ObjectRef, Rejected};
 use files::{Activity, Listing, Symlinks, Unread, open_regular};
 use rayon::prelude::*;
 use review::{Finding, Severity, Survey, rule};
@@ -132,7 +132,11 @@ impl Batch {
         let survey = Survey::of(&self.catalog);
         let assignments: Vec<_> = self.catalog.assignments().collect();
         let profiles: Vec<_> = self.catalog.profiles().collect();
-        progress.expect("comparing", assignments.len() + profiles.len());
+        let machines: Vec<_> = self.catalog.machines().collect();
+        progress.expect(
+            "comparing",
+            assignments.len() + profiles.len() + machines.len(),
+        );
         let of_assignments = assignments
             .par_iter()
             .flat_map_iter(|assignment| progress.count(|| survey.assignment(assignment)));
@@ -141,6 +145,11 @@ impl Batch {
             profiles
                 .par_iter()
                 .flat_map_iter(|profile| progress.count(|| survey.profile(profile))),
+        );
+        findings.par_extend(
+            machines
+                .par_iter()
+                .flat_map_iter(|machine| progress.count(|| survey.machine(machine))),
         );
         let placed = findings
             .into_iter()
@@ -206,19 +215,14 @@ impl Batch {
                 self.insert(at, spots, object);
             }
         }
-        if self.catalog.assignment_count() + self.catalog.profile_count() == 0
-            && self.count().0 == 0
-        {
+        if self.catalog.names().next().is_none() && self.count().0 == 0 {
             self.report_no_objects(paths, foreign);
         }
         self.sort();
     }
 
     fn insert(&mut self, at: usize, spots: Spots, object: Object) {
-        let change = match object {
-            Object::Profile(profile) => Change::Profile(profile),
-            Object::Assignment(assignment) => Change::Assignment(assignment),
-        };
+        let change = object.change();
         let name = change.name();
         if let Some((first, there)) = self.places.get(&name) {
             let first = format!("{}:{}", self.sources[*first].name, there.object.line);
@@ -316,10 +320,10 @@ impl Batch {
             (0, _) => format!(
                 "no *.yaml, *.yml or *.json file in {named}; pass the folder that contains the manifests"
             ),
-            (_, 0) => format!("no Profile or Assignment in {named}"),
-            (_, n) => {
-                format!("no Profile or Assignment in {named}, only {n} objects of other kinds")
-            }
+            (_, 0) => format!("no Profile, Assignment or Machine in {named}"),
+            (_, n) => format!(
+                "no Profile, Assignment or Machine in {named}, only {n} objects of other kinds"
+            ),
         };
         self.faults.push((
             self.sources.len(),

@@ -18,6 +18,7 @@ use super::tree::{Entry, Meaning, Node, Value, meaning};
 
 static PROFILE: LazyLock<Json> = LazyLock::new(|| schema(0));
 static ASSIGNMENT: LazyLock<Json> = LazyLock::new(|| schema(1));
+static MACHINE: LazyLock<Json> = LazyLock::new(|| schema(2));
 
 /// Returns the schema of the kind at this index of [`crd::definitions`], with the object metadata
 /// that an API server implies.
@@ -47,6 +48,7 @@ pub(super) fn check(kind: Kind, object: &Node<'_>) -> Result<Json, Vec<Fault>> {
     let schema = match kind {
         Kind::Profile => &PROFILE,
         Kind::Assignment => &ASSIGNMENT,
+        Kind::Machine => &MACHINE,
     };
     let mut check = Check { faults: Vec::new() };
     let value = check.value(object, object.spot, schema, Place::Object);
@@ -90,6 +92,9 @@ impl Check {
 
     /// Checks a value. It, or its key, is at `spot`.
     fn value(&mut self, node: &Node<'_>, spot: Spot, schema: &Json, path: Place<'_>) -> Json {
+        if schema["x-kubernetes-preserve-unknown-fields"] == true {
+            return self.any_map(node, spot, path);
+        }
         match schema["type"].as_str() {
             Some("string") => self.text(node, spot, schema, path),
             Some("integer") => self.integer(node, spot, schema, path),
@@ -97,6 +102,18 @@ impl Check {
             Some("object") => self.object(node, spot, schema, path),
             // Nothing in shaper reads it.
             _ => Json::Null,
+        }
+    }
+
+    /// Reads a map of values of any type.
+    fn any_map(&mut self, node: &Node<'_>, spot: Spot, path: Place<'_>) -> Json {
+        match &node.value {
+            Value::Map(_) => match node.to_json() {
+                Ok(json) => json,
+                Err(reason) => self.fault(node.spot_or(spot), path, &reason),
+            },
+            Value::Plain(text) if meaning(text) == Meaning::Null => Json::Object(Map::new()),
+            _ => self.fault(node.spot_or(spot), path, " must be a map"),
         }
     }
 

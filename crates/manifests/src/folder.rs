@@ -368,6 +368,7 @@ impl Folder {
             match name {
                 ObjectRef::Assignment(_) => known.assignments += 1,
                 ObjectRef::Profile(_) => known.profiles += 1,
+                ObjectRef::Machine(_) => known.machines += 1,
             }
             if !chosen.contains_key(name) && !rejected.contains_key(name) {
                 lost.insert(name.clone());
@@ -380,11 +381,11 @@ impl Folder {
             }
             Verdict::Delete(_) => {
                 let left = || chosen.keys().chain(rejected.keys());
-                let has_assignments = left().any(|name| matches!(name, ObjectRef::Assignment(_)));
-                let has_profiles = left().any(|name| matches!(name, ObjectRef::Profile(_)));
+                let left = ObjectCounts::of(left());
                 let kinds = [
-                    ("Assignment", known.assignments, has_assignments),
-                    ("Profile", known.profiles, has_profiles),
+                    ("Assignment", known.assignments, left.assignments > 0),
+                    ("Profile", known.profiles, left.profiles > 0),
+                    ("Machine", known.machines, left.machines > 0),
                 ];
                 self.emptied = kinds
                     .into_iter()
@@ -395,7 +396,7 @@ impl Folder {
             Verdict::Hold => {
                 if !was_holding {
                     warn!(
-                        folder = %self.dir.display(), lost = count, known = known.assignments + known.profiles,
+                        folder = %self.dir.display(), lost = count, known = known.kinds().sum::<usize>(),
                         "the folder lacks most of its objects; is it mounted? Keeping them until their deletion is confirmed (POST /guard/confirm on the admin port, with the header X-Shaper-Request: 1)"
                     );
                 }
@@ -523,6 +524,7 @@ fn remainder(file: &str, count: usize) -> Rejected {
         subjects: SubjectSelectors::default(),
         profiles: Labels::default(),
         priority: i32::MAX,
+        variables: boot::Variables::default(),
     };
     let fault = format!(
         "{count} more Assignments in {file} are invalid than can be kept, so all machines wait that no other Assignment selects by identity or labels; fix the file"
@@ -583,7 +585,7 @@ impl Held {
                     .iter()
                     .filter(|foreign| !self.good.foreign.contains(foreign))
                 {
-                    info!(file = %path.display(), object = foreign, "not a Profile or Assignment; ignored");
+                    info!(file = %path.display(), object = foreign, "not a kind of shaper; ignored");
                 }
                 self.good = contents;
                 (self.faults, self.partials) = (Vec::new(), Vec::new());

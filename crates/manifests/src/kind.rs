@@ -5,15 +5,16 @@
 pub(super) enum Kind {
     Profile,
     Assignment,
+    Machine,
 }
 
 // === impl Kind ===
 
 impl Kind {
-    pub(super) const NAMES: [&str; 2] = ["Profile", "Assignment"];
+    pub(super) const NAMES: [&str; 3] = ["Profile", "Assignment", "Machine"];
 
     pub(super) fn named(name: &str) -> Option<Self> {
-        [Self::Profile, Self::Assignment]
+        [Self::Profile, Self::Assignment, Self::Machine]
             .into_iter()
             .zip(Self::NAMES)
             .find(|(_, known)| *known == name)

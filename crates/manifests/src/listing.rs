@@ -7,13 +7,13 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::vec;
 
-use boot::{Assignment, Catalog, ObjectKey, Operator, Profile, Requirement};
+use boot::{Assignment, Catalog, Machine, ObjectKey, Operator, Profile, Requirement, Variables};
 use serde_json::{Value, json};
 
 /// The objects of a catalog, or of one partition, as a Kubernetes List in JSON: an iterator over
 /// pieces of its text.
 ///
-/// Profiles come first; both kinds are sorted by name. `metadata.partitions` names all partitions
+/// Profiles come first, then Machines; each kind is sorted by name. `metadata.partitions` names all partitions
 /// of the catalog. An object is formatted when its piece is asked for, so a list takes little
 /// memory however long it is.
 #[derive(Debug)]
@@ -21,6 +21,7 @@ pub struct Listing {
     /// The text before the first object.
     head: Option<String>,
     profiles: vec::IntoIter<Arc<Profile>>,
+    machines: vec::IntoIter<Arc<Machine>>,
     assignments: vec::IntoIter<Arc<Assignment>>,
     /// What separates the next object from the one before.
     separator: &'static str,
@@ -46,10 +47,17 @@ impl Listing {
             .cloned()
             .collect();
         assignments.sort_by(|a, b| a.key.cmp(&b.key));
+        let mut machines: Vec<_> = catalog
+            .machines()
+            .filter(|machine| is_meant(&machine.key))
+            .cloned()
+            .collect();
+        machines.sort_by(|a, b| a.key.cmp(&b.key));
         let keys = catalog
             .profiles()
             .map(|profile| &profile.key)
-            .chain(catalog.assignments().map(|assignment| &assignment.key));
+            .chain(catalog.assignments().map(|assignment| &assignment.key))
+            .chain(catalog.machines().map(|machine| &machine.key));
         let partitions: BTreeSet<&str> = keys.map(|key| &*key.partition).collect();
         let metadata = json!({ "partitions": partitions });
         Self {
@@ -57,6 +65,7 @@ impl Listing {
                 r#"{{"apiVersion":"v1","kind":"List","metadata":{metadata},"items":["#
             )),
             profiles: profiles.into_iter(),
+            machines: machines.into_iter(),
             assignments: assignments.into_iter(),
             separator: "",
             is_ended: false,
@@ -71,9 +80,12 @@ impl Iterator for Listing {
         if let Some(head) = self.head.take() {
             return Some(head);
         }
-        let object = match self.profiles.next() {
-            Some(one) => Some(profile(&one)),
-            None => self.assignments.next().map(|one| assignment(&one)),
+        let object = match (self.profiles.next(), &mut self.machines) {
+            (Some(one), _) => Some(profile(&one)),
+            (None, machines) => match machines.next() {
+                Some(one) => Some(machine(&one)),
+                None => self.assignments.next().map(|one| assignment(&one)),
+            },
         };
         if let Some(object) = object {
             let separator = std::mem::replace(&mut self.separator, ",");
@@ -97,6 +109,10 @@ fn profile(profile: &Profile) -> Value {
     let mut spec = json!({ "ipxe": templates.script_source(), "additionalConfig": configs });
     if !formats.is_empty() {
         spec["configFormats"] = json!(formats);
+    }
+    add_variables(&mut spec, &profile.variables);
+    if let Some(schema) = &profile.variables_schema {
+        spec["variablesSchema"] = schema.source().clone();
     }
     json!({
         "apiVersion": crd::API_VERSION,
@@ -124,16 +140,45 @@ fn assignment(assignment: &Assignment) -> Value {
     if let Some(lists) = selectors.as_object_mut() {
         lists.retain(|_, list| list.as_array().is_none_or(|items| !items.is_empty()));
     }
+    let mut spec = json!({
+        "subjectSelectors": selectors,
+        "profileSelectors": map(&assignment.profiles),
+        "priority": assignment.priority,
+    });
+    add_variables(&mut spec, &assignment.variables);
     json!({
         "apiVersion": crd::API_VERSION,
         "kind": "Assignment",
         "metadata": metadata(&assignment.key, assignment.created, &assignment.labels),
-        "spec": {
-            "subjectSelectors": selectors,
-            "profileSelectors": map(&assignment.profiles),
-            "priority": assignment.priority,
-        },
+        "spec": spec,
     })
+}
+
+fn machine(machine: &Machine) -> Value {
+    let mut spec = json!({});
+    if let Some(uuid) = machine.uuid {
+        spec["uuid"] = json!(uuid);
+    }
+    if let Some(serial) = &machine.serial {
+        spec["serialNumber"] = json!(**serial);
+    }
+    if !machine.macs.is_empty() {
+        let macs: Vec<_> = machine.macs.iter().map(ToString::to_string).collect();
+        spec["macAddresses"] = json!(macs);
+    }
+    add_variables(&mut spec, &machine.variables);
+    json!({
+        "apiVersion": crd::API_VERSION,
+        "kind": "Machine",
+        "metadata": metadata(&machine.key, machine.created, &machine.labels),
+        "spec": spec,
+    })
+}
+
+fn add_variables(spec: &mut Value, variables: &Variables) {
+    if !variables.is_empty() {
+        spec["variables"] = json!(variables);
+    }
 }
 
 fn metadata(
@@ -141,8 +186,10 @@ fn metadata(
     created: Option<impl std::fmt::Display>,
     labels: &boot::Labels,
 ) -> Value {
-    let mut metadata =
-        json!({ "name": &*key.name, "namespace": &*key.namespace, "labels": map(labels) });
+    let mut metadata = json!({ "name": &*key.name, "labels": map(labels) });
+    if !key.namespace.is_empty() {
+        metadata["namespace"] = json!(&*key.namespace);
+    }
     if let Some(created) = created {
         metadata["creationTimestamp"] = created.to_string().into();
     }

@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use boot::nearest::{did_you_mean, nearest};
-use boot::{Assignment, Change, ObjectKey, ObjectRef, Partial, Profile, Rejected};
+use boot::{Assignment, Change, Machine, ObjectKey, ObjectRef, Partial, Profile, Rejected};
 use crd::{API_VERSION, FieldPath, GROUP, Invalid, VERSION};
 use review::{Reviewed, Rule, Severity, rule};
 use serde::de::{DeserializeOwned, IgnoredAny};
@@ -37,6 +37,7 @@ const MAX_FOREIGN: usize = 1_000;
 pub(super) enum Object {
     Profile(Arc<Profile>),
     Assignment(Arc<Assignment>),
+    Machine(Arc<Machine>),
 }
 
 /// The positions in an object that findings of checks across objects refer to.
@@ -453,6 +454,9 @@ fn convert(kind: Kind, node: &Node<'_>) -> Result<Object, Vec<Fault>> {
         Kind::Assignment => crd::convert_assignment(&typed(json, node)?)
             .map(|assignment| Object::Assignment(Arc::new(assignment)))
             .map_err(invalid),
+        Kind::Machine => crd::convert_machine(&typed(json, node)?)
+            .map(|machine| Object::Machine(Arc::new(machine)))
+            .map_err(invalid),
     }
 }
 
@@ -482,6 +486,10 @@ fn reviewed(
                 review::assignment(&typed(json, node).map_err(named)?);
             (object.map(Object::Assignment), findings)
         }
+        Kind::Machine => {
+            let Reviewed { object, findings } = review::machine(&typed(json, node).map_err(named)?);
+            (object.map(Object::Machine), findings)
+        }
     };
     Ok((
         object,
@@ -499,13 +507,12 @@ fn name(kind: Kind, node: &Node<'_>) -> ObjectRef {
             .and_then(|metadata| metadata.get(field))
             .and_then(Node::text)
     };
-    let key = ObjectKey::new(
-        text("namespace").unwrap_or(crd::DEFAULT_NAMESPACE),
-        text("name").unwrap_or_default(),
-    );
+    let key = |namespace: &str| ObjectKey::new(namespace, text("name").unwrap_or_default());
+    let namespace = text("namespace").unwrap_or(crd::DEFAULT_NAMESPACE);
     match kind {
-        Kind::Profile => ObjectRef::Profile(key),
-        Kind::Assignment => ObjectRef::Assignment(key),
+        Kind::Profile => ObjectRef::Profile(key(namespace)),
+        Kind::Assignment => ObjectRef::Assignment(key(namespace)),
+        Kind::Machine => ObjectRef::Machine(key("")),
     }
 }
 
@@ -515,6 +522,7 @@ fn partial(kind: Kind, node: &Node<'_>) -> Option<Partial> {
     match kind {
         Kind::Profile => crd::partial_profile(&object),
         Kind::Assignment => crd::partial_assignment(&object),
+        Kind::Machine => crd::partial_machine(&object),
     }
 }
 
@@ -541,6 +549,7 @@ fn labels(kind: Kind, node: &Node<'_>) -> boot::Labels {
         Kind::Assignment => node
             .get("spec")
             .and_then(|spec| spec.get("profileSelectors")),
+        Kind::Machine => None,
     };
     let Some(Value::Map(entries)) = map.map(|map| &map.value) else {
         return boot::Labels::default();
@@ -582,6 +591,7 @@ impl Object {
         match self {
             Self::Profile(profile) => ObjectRef::Profile(profile.key.clone()),
             Self::Assignment(assignment) => ObjectRef::Assignment(assignment.key.clone()),
+            Self::Machine(machine) => ObjectRef::Machine(machine.key.clone()),
         }
     }
 
@@ -590,6 +600,7 @@ impl Object {
         match self {
             Self::Profile(profile) => profile.created,
             Self::Assignment(assignment) => assignment.created,
+            Self::Machine(machine) => machine.created,
         }
     }
 
@@ -610,6 +621,7 @@ impl Object {
                 )))
             }
             Self::Assignment(assignment) => Partial::Assignment(assignment.clone()),
+            Self::Machine(machine) => Partial::Machine(machine.clone()),
         }
     }
 
@@ -617,6 +629,7 @@ impl Object {
         match self {
             Self::Profile(profile) => Change::Profile(profile.clone()),
             Self::Assignment(assignment) => Change::Assignment(assignment.clone()),
+            Self::Machine(machine) => Change::Machine(machine.clone()),
         }
     }
 }

@@ -414,6 +414,36 @@ impl<'t> Node<'t> {
         }
     }
 
+    /// Returns the value as JSON, unquoted scalars by their meaning to kubectl. An error is the rest
+    /// of a sentence about the value.
+    pub(super) fn to_json(&self) -> Result<serde_json::Value, String> {
+        Ok(match &self.value {
+            Value::Text { text, .. } => text.as_ref().into(),
+            Value::Plain(text) => match meaning(text) {
+                Meaning::Null => serde_json::Value::Null,
+                Meaning::Boolean(value) => value.into(),
+                Meaning::Integer(number) => number.into(),
+                Meaning::Number => {
+                    let number = text.replace('_', "").parse().ok();
+                    let number = number.and_then(serde_json::Number::from_f64);
+                    let number = number.ok_or_else(|| format!(": {text} is not a number of JSON"));
+                    serde_json::Value::Number(number?)
+                }
+                Meaning::Text => text.as_ref().into(),
+            },
+            Value::List(items) => {
+                let items = items.iter().map(Node::to_json);
+                items.collect::<Result<_, _>>()?
+            }
+            Value::Map(entries) => {
+                let entries = entries
+                    .iter()
+                    .map(|entry| Ok((entry.key.to_string(), entry.node.to_json()?)));
+                serde_json::Value::Object(entries.collect::<Result<_, String>>()?)
+            }
+        })
+    }
+
     fn entry(&self, key: &str) -> Option<&Entry<'t>> {
         match &self.value {
             Value::Map(entries) => entries.iter().find(|entry| entry.key == key),

@@ -16,6 +16,7 @@ use crate::disclosure::Disclosure;
 use crate::finding::Finding;
 use crate::rule;
 
+mod machine;
 mod shared_identity;
 
 use shared_identity::Position;

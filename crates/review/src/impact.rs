@@ -13,8 +13,8 @@ use std::time::Instant;
 
 use boot::profile::Constraint;
 use boot::{
-    Assignment, Catalog, Change, ExtrinsicLabels, MatchedBy, NotSelected, ObjectKey, ObjectRef,
-    Operator, Partial, Profile, Subject, SubjectSelectors,
+    Assignment, Catalog, Change, ExtrinsicLabels, LabelSelector, Labels, MatchedBy, NotSelected,
+    ObjectKey, ObjectRef, Operator, Partial, Profile, Subject, SubjectSelectors,
 };
 use crd::FieldPath;
 
@@ -141,6 +141,7 @@ pub fn of(old: &Catalog, change: &Change, disclosure: &Disclosure, limits: Limit
             search.assignment(before, after);
         }
         ObjectRef::Profile(key) => search.profile(old.profile_or_partial(key), new.profile(key)),
+        ObjectRef::Machine(key) => search.machine(old.machine(key), new.machine(key)),
     }
     search.findings()
 }
@@ -149,7 +150,7 @@ pub fn of(old: &Catalog, change: &Change, disclosure: &Disclosure, limits: Limit
 fn partial<'c>(catalog: &'c Catalog, name: &ObjectRef) -> Option<&'c Arc<Assignment>> {
     match &catalog.rejected(name)?.partial {
         Partial::Assignment(partial) => Some(partial),
-        Partial::Profile(_) | Partial::Unreadable { .. } => None,
+        Partial::Profile(_) | Partial::Machine(_) | Partial::Unreadable { .. } => None,
     }
 }
 
@@ -239,6 +240,26 @@ impl<'c> Search<'c> {
                     self.try_machines_of(assignment, &constraints);
                 }
             }
+        }
+    }
+
+    fn machine(&mut self, before: Option<&Arc<boot::Machine>>, after: Option<&Arc<boot::Machine>>) {
+        for version in [before, after].into_iter().flatten() {
+            let named = Assignment {
+                key: version.key.clone(),
+                created: None,
+                labels: Labels::default(),
+                subjects: SubjectSelectors {
+                    uuids: version.real_uuid().into_iter().collect(),
+                    serials: version.real_serial().cloned().into_iter().collect(),
+                    macs: version.real_macs().copied().collect(),
+                    labels: LabelSelector::default(),
+                },
+                profiles: Labels::default(),
+                priority: 0,
+                variables: boot::Variables::default(),
+            };
+            self.try_machines_of(&named, &[]);
         }
     }
 
@@ -343,6 +364,8 @@ impl<'c> Search<'c> {
         });
         match self.target {
             ObjectRef::Profile(_) => self.is_new || is_named(after),
+            // A Machine is about exactly one machine, and its labels choose what it boots.
+            ObjectRef::Machine(_) => after.profile.is_some(),
             ObjectRef::Assignment(key)
                 if after
                     .winner
@@ -374,7 +397,7 @@ impl<'c> Search<'c> {
             // The object is deleted, or any field of it may be the reason.
             _ if !self.new.contains(name) => FieldPath::default(),
             ObjectRef::Profile(_) => FieldPath::new(["metadata", "labels"]),
-            ObjectRef::Assignment(_) => FieldPath::new(["spec"]),
+            ObjectRef::Assignment(_) | ObjectRef::Machine(_) => FieldPath::new(["spec"]),
         };
         let one = |((before, after, presented), machines): (Transition, Machines)| {
             let is_one = machines.is_one() && !self.is_truncated;
@@ -416,8 +439,11 @@ impl<'c> Search<'c> {
 // === impl Boots ===
 
 impl BootResult {
+    /// Selects for a subject of which no Machine is known yet.
     fn of(catalog: &Catalog, subject: &Subject) -> Self {
-        match catalog.select(subject) {
+        let mut subject = subject.clone();
+        catalog.recognise(&mut subject);
+        match catalog.select(&subject) {
             Ok(selection) => Self {
                 profile: Some(selection.profile.key.clone()),
                 winner: Some((selection.assignment, selection.by)),

@@ -28,5 +28,5 @@ pub use cross_object::Survey;
 pub use diff::Diff;
 pub use disclosure::Disclosure;
 pub use finding::Finding;
-pub use object::{Reviewed, assignment, profile, profile_with_deadline};
+pub use object::{Reviewed, assignment, machine, profile, profile_with_deadline};
 pub use rule::{Rule, Severity};

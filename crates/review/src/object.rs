@@ -17,9 +17,11 @@ use crate::sample;
 
 mod cloud_config;
 mod labels;
+mod machine;
 mod origin;
 mod size;
 
+pub use machine::machine;
 use origin::Origin;
 
 /// The converted object, and the findings about it.
@@ -212,11 +214,7 @@ fn check_placeholders(
             .filter(|(_, text)| is_placeholder(text))
         {
             let field = FieldPath::new(["spec", "subjectSelectors", field]).index(at);
-            let message = format!(
-                "{text:?} is a placeholder that vendors leave on boards, so it matches no machine"
-            );
-            let help = "use another identity of the machine, such as its MAC address";
-            findings.push(Finding::new(&rule::PLACEHOLDER, name, field, message).help(help));
+            findings.push(placeholder_finding(name, field, text));
         }
     };
     check("uuids", &selectors.uuids, &uuid);
@@ -226,6 +224,13 @@ fn check_placeholders(
         &identity::is_placeholder_serial,
     );
     check("macAddresses", &selectors.mac_addresses, &mac);
+}
+
+fn placeholder_finding(name: &ObjectRef, field: FieldPath, text: &str) -> Finding {
+    let message =
+        format!("{text:?} is a placeholder that vendors leave on boards, so it matches no machine");
+    let help = "use another identity of the machine, such as its MAC address";
+    Finding::new(&rule::PLACEHOLDER, name, field, message).help(help)
 }
 
 /// Reports a key that looks like a typo of one that machines present.
@@ -516,7 +521,11 @@ fn render_finding(
         RenderError::MissingLabel { .. }
         | RenderError::MissingExtrinsic { .. }
         | RenderError::Unsafe(_)
-        | RenderError::NotReady(_) => return None,
+        | RenderError::NotReady(_)
+        // Another object may give it.
+        | RenderError::MissingVariable { .. }
+        | RenderError::NoMachine { .. }
+        | RenderError::InvalidVariable { .. } => return None,
     };
     let message = format!(
         "can't be rendered for a sample machine ({}, {}): {reason}",

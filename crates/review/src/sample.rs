@@ -146,6 +146,7 @@ fn any_assignment(profile: &Profile) -> Assignment {
         subjects: SubjectSelectors::default(),
         profiles: Labels::default(),
         priority: 0,
+        variables: boot::Variables::default(),
     }
 }
 

@@ -51,7 +51,7 @@ proptest! {
     #[test]
     fn no_profile_panics_the_review(ipxe in prop_oneof![text(), any::<String>()], config in text(), label in any::<String>()) {
         let labels = std::collections::BTreeMap::from([("assignment/ipxe-buildarch".to_owned(), label.clone()), (label, "x".to_owned())]);
-        let mut profile = crd::Profile::new("p", crd::ProfileSpec { ipxe, additional_config: [("c".to_owned(), config)].into(), config_formats: [].into() });
+        let mut profile = crd::Profile::new("p", crd::ProfileSpec { ipxe, additional_config: [("c".to_owned(), config)].into(), ..crd::ProfileSpec::default() });
         profile.metadata.labels = Some(labels);
         for finding in review::profile(&profile).findings {
             prop_assert!(!finding.message.is_empty());

@@ -13,7 +13,6 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use api::{BaseUrl, BootService};
-use boot::Subject;
 use bytes::Bytes;
 use http::{Method, Request, Response, StatusCode};
 use http_body_util::{Either, Full};
@@ -275,8 +274,11 @@ impl Admin {
 
     fn explain(&self, query: &str) -> Result<Reply, PlainText> {
         let boot = self.boot()?;
-        let subject = Subject::from_query(query, boot.extrinsic()).map_err(bad_query)?;
-        let explanation = boot.catalog().load().explain(&subject);
+        let catalog = boot.catalog().load();
+        let subject = catalog
+            .subject(query, boot.extrinsic())
+            .map_err(bad_query)?;
+        let explanation = catalog.explain(&subject);
         let parts = self.state.parts.iter();
         let warnings = parts.flat_map(|part| part.warnings()).collect();
         let reply = ExplainReply {
@@ -293,10 +295,13 @@ impl Admin {
     /// Renders the script or a config for a machine.
     fn render(&self, query: &str, config: Option<&str>) -> Result<Reply, PlainText> {
         let boot = self.boot()?;
-        let subject = Subject::from_query(query, boot.extrinsic()).map_err(bad_query)?;
+        let catalog = boot.catalog().load();
+        let subject = catalog
+            .subject(query, boot.extrinsic())
+            .map_err(bad_query)?;
         let subject = Arc::new(subject);
         let not_found = |sentence: String| PlainText::new(StatusCode::NOT_FOUND, sentence);
-        let selection = boot.catalog().load().select(&subject);
+        let selection = catalog.select(&subject);
         let selection = selection.map_err(|error| not_found(error.to_string()))?;
         // Machines use another port, so this request's Host does not tell their base URL.
         let base_url = boot

@@ -37,6 +37,11 @@ fn profile(name: &str, script: &str) -> Value {
     )
 }
 
+fn machine(name: &str) -> Value {
+    let spec = json!({ "macAddresses": ["52:54:00:00:00:01"] });
+    object("Machine", name, &json!({}), &spec)
+}
+
 fn assignment(name: &str, subjects: &Value, os: &str) -> Value {
     object(
         "Assignment",
@@ -48,6 +53,7 @@ fn assignment(name: &str, subjects: &Value, os: &str) -> Value {
 
 /// Returns scripts with findings.
 fn scripts() -> Vec<String> {
+    let long = format!("kernel http://a/vmlinuz {}", "quiet ".repeat(400));
     let lines = [
         "boot",
         "echo {{ nobody }}",
@@ -58,6 +64,9 @@ fn scripts() -> Vec<String> {
         "chain http://a/|| shell",
         "boot# now",
         "chain http://a/#x",
+        "kernel http://a/vmlinuz ds=nocloud-net;s=http://a/seed",
+        "kernel http://a/vmlinuz ds=nocloud;s=http://a/seed/",
+        &long,
         ":retry\nchain http://a/ || exit\ngoto retry",
         "kernel http://a/vmlinuz\ninitrd http://a/initrd.gz\nboot",
         "kernel http://a/vmlinuz initrd=x\ninitrd http://a/y\nboot",
@@ -204,6 +213,16 @@ fn corpus() -> Vec<Vec<Value>> {
             any(),
         ],
         vec![object("Assignment", "a", &json!({}), &json!({ "profileSelectors": { "a b": "c" } })), linux(), any()],
+        vec![
+            object(
+                "Profile",
+                "p",
+                &json!({ "os": "linux" }),
+                &json!({ "ipxe": "#!ipxe\nboot\n", "additionalConfig": { "a": "#".repeat(900_000), "b": "#".repeat(900_000) } }),
+            ),
+            any(),
+        ],
+        vec![linux(), any(), machine("m"), machine("other")],
     ]);
     all
 }
@@ -330,6 +349,9 @@ fn validate_and_admission_report_the_same_findings() {
             .assignments()
             .map(|one| Change::Assignment(one.clone()))
         {
+            own.apply(change);
+        }
+        for change in catalog.machines().map(|one| Change::Machine(one.clone())) {
             own.apply(change);
         }
         let (admitted_rules, admitted_said, first) = admitted(&objects, &own, &said);

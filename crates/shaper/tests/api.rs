@@ -222,6 +222,7 @@ fn assignment(name: &str) -> Change {
         subjects: SubjectSelectors::default(),
         profiles: boot::Labels::default(),
         priority: 0,
+        variables: boot::Variables::default(),
     }))
 }
 

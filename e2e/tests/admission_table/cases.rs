@@ -60,6 +60,10 @@ pub(crate) fn world() -> Vec<Value> {
         .into_iter()
         .chain([for_arch("x86", "x86_64"), for_arch("arm", "arm64")])
         .chain(assignments)
+        .chain([machine_named(
+            "rack7-u13",
+            &json!({ "macAddresses": ["52:54:00:00:00:01"] }),
+        )])
         .collect()
 }
 
@@ -121,6 +125,15 @@ pub(crate) fn labelled(os: &str, lines: &str) -> Ask {
 #[expect(clippy::needless_pass_by_value, reason = "they are made in place")]
 pub(crate) fn assignment(spec: Value) -> Ask {
     Ask::Create(object("Assignment", "a", &json!({}), &spec))
+}
+
+fn machine_named(name: &str, spec: &Value) -> Value {
+    object("Machine", name, &json!({}), spec)
+}
+
+#[expect(clippy::needless_pass_by_value, reason = "they are made in place")]
+pub(crate) fn machine(spec: Value) -> Ask {
+    Ask::Create(machine_named("m", &spec))
 }
 
 pub(crate) fn run(args: &'static str) -> Ask {

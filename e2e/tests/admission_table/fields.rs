@@ -2,7 +2,7 @@
 
 use serde_json::json;
 
-use super::cases::{Case, assignment, beyond, case, many, profile};
+use super::cases::{Case, assignment, beyond, case, machine, many, profile};
 
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 pub(crate) fn of_fields() -> Vec<Case> {
@@ -265,6 +265,56 @@ pub(crate) fn of_fields() -> Vec<Case> {
             assignment(json!({ "priority": -1_000_001 })),
             &[
                 "The Assignment \"a\" is invalid: spec.priority: Invalid value: -1000001: spec.priority in body should be greater than or equal to -1000000",
+            ],
+        ),
+        case(
+            "spec.uuid",
+            machine(json!({ "uuid": "x" })),
+            &[
+                "The Machine \"m\" is invalid: spec.uuid: Invalid value: \"x\": is not a UUID: write 32 hexadecimal digits, with dashes as in 47c6da67-7477-4970-aa03-84e48ff4f6ad or without any",
+            ],
+        ),
+        beyond(
+            "spec.uuid",
+            machine(json!({ "uuid": "0".repeat(37) })),
+            "spec.uuid: Too long: may not be more than 36 bytes",
+        ),
+        beyond(
+            "spec.serialNumber",
+            machine(json!({ "serialNumber": "x".repeat(257) })),
+            "spec.serialNumber: Too long: may not be more than 256 bytes",
+        ),
+        beyond(
+            "spec.macAddresses[]",
+            machine(json!({ "macAddresses": ["0".repeat(60)] })),
+            "spec.macAddresses[0]: Too long: may not be more than 59 bytes",
+        ),
+        case(
+            "spec.serialNumber",
+            machine(json!({ "serialNumber": " " })),
+            &[
+                "The Machine \"m\" is invalid: spec.serialNumber: Invalid value: \" \": is not a serial number: it is blank; remove it, or write what the machine presents as its serial",
+            ],
+        ),
+        beyond(
+            "spec.macAddresses",
+            machine(
+                json!({ "macAddresses": (0..65).map(|n| format!("0200000000{n:02}")).collect::<Vec<_>>() }),
+            ),
+            "spec.macAddresses: Too many: 65: must have at most 64 items",
+        ),
+        case(
+            "spec.macAddresses[]",
+            machine(json!({ "macAddresses": ["nonsense"] })),
+            &[
+                "The Machine \"m\" is invalid: spec.macAddresses[0]: Invalid value: \"nonsense\": is not a MAC address: write 6 octets (8 or 20 for InfiniBand) in hexadecimal, separated by ':' or '-' or not at all",
+            ],
+        ),
+        case(
+            "spec",
+            machine(json!({ "macAddresses": [] })),
+            &[
+                "The Machine \"m\" is invalid: spec: Invalid value: a Machine needs at least one of uuid, serialNumber and macAddresses",
             ],
         ),
         beyond(

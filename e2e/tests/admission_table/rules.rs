@@ -2,7 +2,9 @@
 
 use serde_json::json;
 
-use super::cases::{Case, ENDLESS, assignment, case, labelled, profile, run, script, uuid};
+use super::cases::{
+    Case, ENDLESS, assignment, case, labelled, machine, profile, run, script, uuid,
+};
 
 #[expect(clippy::too_many_lines, reason = "it is a table")]
 pub(crate) fn of_rules() -> Vec<Case> {
@@ -11,7 +13,7 @@ pub(crate) fn of_rules() -> Vec<Case> {
             "template",
             script("kernel {{ nobody }}"),
             &[
-                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, profile, assignment, base_url)",
+                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, machine, vars, profile, assignment, base_url)",
             ],
         ),
         case(
@@ -53,6 +55,13 @@ pub(crate) fn of_rules() -> Vec<Case> {
             script("chain {{ subject.assets }}/boot.ipxe"),
             &[
                 "Warning: Profile p: spec.ipxe: line 2 of the text: a machine may choose the host of this URL, by its label \"assets\" (write {{ extrinsic.assets }} if it is an operator's label; otherwise, choose the host by a Profile for each value)",
+            ],
+        ),
+        case(
+            "machine-conflict",
+            machine(json!({ "macAddresses": ["52:54:00:00:00:01"] })),
+            &[
+                "Warning: Machine m: spec: Machine rack7-u13 claims one of its identities; the older Machine gets it, or the first by name (remove the identity from all Machines but one)",
             ],
         ),
         case(
@@ -322,9 +331,13 @@ pub(crate) fn of_rules() -> Vec<Case> {
         ),
         case(
             "ipxe-nocloud-seed",
-            script("kernel http://a/vmlinuz ds=nocloud-net;s=http://a/seed"),
+            profile(
+                json!({ "ipxe": "#!ipxe\nkernel http://a/vmlinuz ds=nocloud-net;s={{ a }}\nkernel http://a/vmlinuz ds=nocloud-net;s=http://a/seed\n", "additionalConfig": { "a": "#cloud-config\n" } }),
+            ),
             &[
-                "The Profile \"p\" is invalid: spec.ipxe: line 2 of the text: cloud-init appends user-data and meta-data to the URL, which does not end in / (add a / at the end of the URL)",
+                "The Profile \"p\" is invalid: ",
+                "* spec.ipxe: line 2 of the text: cloud-init appends user-data and meta-data to the URL, which is the link of a config and not a folder (write the link through the filter: {{ NAME | nocloud }})",
+                "* spec.ipxe: line 3 of the text: cloud-init appends user-data and meta-data to the URL, which does not end in / (add a / at the end of the URL)",
             ],
         ),
         case(

@@ -125,6 +125,7 @@ mod tests {
             },
             profiles: crate::Labels::default(),
             priority: 0,
+            variables: crate::Variables::default(),
         })
     }
 

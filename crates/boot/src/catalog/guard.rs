@@ -57,6 +57,8 @@ pub struct ObjectCounts {
     pub assignments: usize,
     /// Number of Profiles.
     pub profiles: usize,
+    /// Number of Machines.
+    pub machines: usize,
 }
 
 /// What to do with the objects that a listing lacks.
@@ -88,6 +90,28 @@ impl Limits {
     }
 }
 
+// === impl ObjectCounts ===
+
+impl ObjectCounts {
+    /// Counts objects by kind.
+    pub fn of<'n>(names: impl IntoIterator<Item = &'n ObjectRef>) -> Self {
+        let mut counts = Self::default();
+        for name in names {
+            match name {
+                ObjectRef::Assignment(_) => counts.assignments += 1,
+                ObjectRef::Profile(_) => counts.profiles += 1,
+                ObjectRef::Machine(_) => counts.machines += 1,
+            }
+        }
+        counts
+    }
+
+    /// Iterates over the numbers of each kind.
+    pub fn kinds(self) -> impl Iterator<Item = usize> {
+        [self.assignments, self.profiles, self.machines].into_iter()
+    }
+}
+
 // === impl Guard ===
 
 impl Guard {
@@ -109,14 +133,12 @@ impl Guard {
         lost: BTreeSet<ObjectRef>,
         now: Instant,
     ) -> Verdict {
-        let assignments = lost
-            .iter()
-            .filter(|name| matches!(name, ObjectRef::Assignment(_)))
-            .count();
-        let profiles = lost.len() - assignments;
-        if !self.limits.exceeded(known.assignments, assignments)
-            && !self.limits.exceeded(known.profiles, profiles)
-        {
+        let lost_counts = ObjectCounts::of(&lost);
+        let is_exceeded = known
+            .kinds()
+            .zip(lost_counts.kinds())
+            .any(|(known, lost)| self.limits.exceeded(known, lost));
+        if !is_exceeded {
             self.hold = None;
             return Verdict::Delete(lost);
         }
@@ -127,7 +149,7 @@ impl Guard {
             },
             _ => Hold {
                 lost,
-                known: known.assignments + known.profiles,
+                known: known.kinds().sum(),
                 since: now,
                 listings: 1,
             },
@@ -196,7 +218,7 @@ mod tests {
     fn known(assignments: usize) -> ObjectCounts {
         ObjectCounts {
             assignments,
-            profiles: 0,
+            ..ObjectCounts::default()
         }
     }
 
@@ -234,6 +256,7 @@ mod tests {
         let known = ObjectCounts {
             assignments: 100_000,
             profiles: 60,
+            machines: 0,
         };
         assert_eq!(guard.judge(known, profiles, Instant::now()), Verdict::Hold);
     }

@@ -15,6 +15,7 @@ use super::index::Index;
 pub(super) struct RejectedIndex {
     assignments: Index<ObjectKey, Arc<Rejected>>,
     profiles: Index<ObjectKey, Arc<Rejected>>,
+    machines: Index<ObjectKey, Arc<Rejected>>,
 }
 
 // === impl RejectedIndex ===
@@ -24,6 +25,7 @@ impl RejectedIndex {
         Self {
             assignments: Index::new(),
             profiles: Index::new(),
+            machines: Index::new(),
         }
     }
 
@@ -31,6 +33,7 @@ impl RejectedIndex {
         match name {
             ObjectRef::Assignment(_) => &self.assignments,
             ObjectRef::Profile(_) => &self.profiles,
+            ObjectRef::Machine(_) => &self.machines,
         }
     }
 
@@ -38,6 +41,7 @@ impl RejectedIndex {
         match name {
             ObjectRef::Assignment(_) => &mut self.assignments,
             ObjectRef::Profile(_) => &mut self.profiles,
+            ObjectRef::Machine(_) => &mut self.machines,
         }
     }
 }
@@ -54,11 +58,17 @@ impl Catalog {
             .profiles
             .values()
             .chain(self.rejected.assignments.values())
+            .chain(self.rejected.machines.values())
     }
 
     /// Returns the number of invalid objects.
     pub fn rejected_count(&self) -> usize {
-        self.rejected.profiles.len() + self.rejected.assignments.len()
+        let RejectedIndex {
+            assignments,
+            profiles,
+            machines,
+        } = &self.rejected;
+        profiles.len() + assignments.len() + machines.len()
     }
 
     /// Describes the invalid objects for operators, one sentence each. Describes at most `most` of
@@ -78,6 +88,7 @@ impl Catalog {
                 }
                 (false, Partial::Assignment(_)) => "its machines wait",
                 (false, Partial::Profile(_)) => "the machines that it fits best wait",
+                (false, Partial::Machine(_)) => "this machine waits",
             };
             format!("{name} is invalid, {what}: {}", rejected.fault)
         };
@@ -111,7 +122,7 @@ impl Catalog {
                 .values()
                 .filter_map(|rejected| match &rejected.partial {
                     Partial::Assignment(partial) => Some(partial),
-                    Partial::Profile(_) | Partial::Unreadable { .. } => None,
+                    Partial::Profile(_) | Partial::Machine(_) | Partial::Unreadable { .. } => None,
                 });
         partials.filter(|partial| self.assignment(&partial.key).is_none())
     }
@@ -137,7 +148,7 @@ impl Catalog {
         self.profile(key)
             .or_else(|| match &self.rejected.profiles.get(key)?.partial {
                 Partial::Profile(partial) => Some(partial),
-                Partial::Assignment(_) | Partial::Unreadable { .. } => None,
+                Partial::Assignment(_) | Partial::Machine(_) | Partial::Unreadable { .. } => None,
             })
     }
 
@@ -167,11 +178,20 @@ impl Catalog {
                     self.remove_profile(key);
                 }
             }
+            ObjectRef::Machine(key) => {
+                if self
+                    .machine(key)
+                    .is_some_and(|known| rejected.is_different_object(known.created))
+                {
+                    self.remove_machine(key);
+                }
+            }
         }
         if !self.contains(&name) {
             match &rejected.partial {
                 Partial::Assignment(partial) => self.add_to_indexes(partial),
                 Partial::Profile(partial) => self.profiles.add_to_indexes(partial),
+                Partial::Machine(partial) => self.machines.add_identities(partial),
                 Partial::Unreadable { .. } => {}
             }
         }
@@ -191,6 +211,7 @@ impl Catalog {
             match &rejected.partial {
                 Partial::Assignment(partial) => self.remove_from_indexes(partial),
                 Partial::Profile(partial) => self.profiles.remove_from_indexes(partial),
+                Partial::Machine(partial) => self.machines.remove_identities(partial),
                 Partial::Unreadable { .. } => {}
             }
         }

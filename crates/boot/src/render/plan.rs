@@ -8,6 +8,7 @@ use crate::sorted::Labels;
 use crate::subject::Subject;
 use crate::template::plan::{Object, Part, Plan, Step, Term, Test};
 use crate::template::reach::Reach;
+use crate::variables::Json;
 
 use super::safety::Place;
 use super::scope::append_config_url;
@@ -75,6 +76,7 @@ impl PlanRenderer<'_> {
                 None => None,
             },
             Term::Link(name) => return self.link(name, out).map(|()| true),
+            Term::Variable(path) => return self.variable(path, out),
             Term::Object(object, part) => {
                 let (key, labels) = self.object(*object)?;
                 match part {
@@ -144,7 +146,32 @@ impl PlanRenderer<'_> {
                 .assignment
                 .map(|assignment| (&assignment.key, &assignment.labels))
                 .ok_or(NeedsEngine),
+            Object::Machine => {
+                let machine = self.subject.machine().ok_or(NeedsEngine)?;
+                Ok((&machine.key, &machine.labels))
+            }
         }
+    }
+
+    /// Writes a variable that is text. Returns false if it is absent.
+    fn variable(&self, path: &[Box<str>], out: &mut String) -> Result<bool, NeedsEngine> {
+        let layers = [
+            self.subject.machine().map(|machine| &machine.variables),
+            self.assignment.map(|assignment| &assignment.variables),
+            Some(&self.profile.variables),
+        ];
+        for layer in layers.into_iter().flatten() {
+            match layer.find(path) {
+                Some(Json::Text(text)) => {
+                    out.push_str(text);
+                    return Ok(true);
+                }
+                // It is no text, or it removes the value of another layer.
+                Some(_) => return Err(NeedsEngine),
+                None => {}
+            }
+        }
+        Ok(false)
     }
 
     fn link(&self, name: &str, out: &mut String) -> Result<(), NeedsEngine> {

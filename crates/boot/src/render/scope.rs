@@ -17,9 +17,11 @@ use crate::profile::Profile;
 use crate::query;
 use crate::subject::Subject;
 use crate::template::reach::Reach;
+use crate::variables::Variables;
 
 use super::RenderError;
 use super::safety::Place;
+use super::variables::VariablesValue;
 
 /// All variables of one render. A value is computed when the template first uses it, and then
 /// cached, so that a loop pays only for the lookup.
@@ -49,12 +51,16 @@ pub(super) enum Missing {
         variable: &'static str,
         key: Box<str>,
     },
+    /// The path of a variable.
+    Variable(Box<str>),
+    /// There is no Machine.
+    Machine,
 }
 
 /// Values that were looked up before, by name. There are a few, and at most 64 and the config
 /// names.
 #[derive(Debug, Default)]
-struct ValueCache(Mutex<SmallVec<[CachedValue; 4]>>);
+pub(super) struct ValueCache(Mutex<SmallVec<[CachedValue; 4]>>);
 
 /// A name and its value.
 type CachedValue = (Box<str>, Value);
@@ -81,7 +87,7 @@ enum Form {
     Extrinsic,
 }
 
-/// The variables `profile` and `assignment`.
+/// The variables `profile`, `assignment` and `machine`.
 struct ObjectVariable<T> {
     object: Arc<T>,
     variable: &'static str,
@@ -91,7 +97,7 @@ struct ObjectVariable<T> {
     last_missing: LastMissing,
 }
 
-/// The values `profile.labels` and `assignment.labels`. They must not refer to their
+/// The values `profile.labels`, `assignment.labels` and `machine.labels`. They must not refer to their
 /// [`ObjectVariable`], which caches them: that would be a reference cycle.
 struct ObjectLabels<T> {
     object: Arc<T>,
@@ -158,7 +164,7 @@ impl Scope {
 }
 
 impl ValueCache {
-    fn get_or(&self, name: &str, make: impl FnOnce() -> Option<Value>) -> Option<Value> {
+    pub(super) fn get_or(&self, name: &str, make: impl FnOnce() -> Option<Value>) -> Option<Value> {
         let mut cache = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if let Some((_, value)) = cache.iter().find(|(known, _)| **known == *name) {
             return Some(value.clone());
@@ -170,6 +176,17 @@ impl ValueCache {
 }
 
 impl Scope {
+    /// Returns the variables of Profile, Assignment and Machine.
+    fn layers(&self) -> [Variables; 3] {
+        let assignment = self.assignment.as_deref();
+        let machine = self.subject.machine();
+        [
+            self.profile.variables.clone(),
+            assignment.map_or_else(Variables::default, |it| it.variables.clone()),
+            machine.map_or_else(Variables::default, |it| it.variables.clone()),
+        ]
+    }
+
     fn variable(&self, name: &str) -> Option<Value> {
         match name {
             "encoded" => Some(self.labels(Form::Encoded)),
@@ -193,6 +210,25 @@ impl Scope {
                     last_missing: self.last_missing.clone(),
                 })
             }),
+            "vars" => Some(Value::from_object(VariablesValue {
+                layers: self.layers(),
+                cache: ValueCache::default(),
+                last_missing: self.last_missing.clone(),
+            })),
+            "machine" => {
+                let Some(machine) = self.subject.machine() else {
+                    self.last_missing.record(Missing::Machine);
+                    return None;
+                };
+                Some(Value::from_object(ObjectVariable {
+                    object: machine.clone(),
+                    variable: "machine",
+                    key: |machine| &machine.key,
+                    labels: |machine| &machine.labels,
+                    cache: ValueCache::default(),
+                    last_missing: self.last_missing.clone(),
+                }))
+            }
             name => match Reach::of_variable(name) {
                 Some(reach) => Some(self.labels(Form::Plain(reach))),
                 None => self.config_url(name),
@@ -292,7 +328,9 @@ impl<T: Send + Sync + 'static> Object for ObjectVariable<T> {
     fn get_value(self: &Arc<Self>, key: &Value) -> Option<Value> {
         match key.as_str()? {
             "name" => Some(Value::from(&*(self.key)(&self.object).name)),
-            "namespace" => Some(Value::from(&*(self.key)(&self.object).namespace)),
+            "namespace" if !(self.key)(&self.object).namespace.is_empty() => {
+                Some(Value::from(&*(self.key)(&self.object).namespace))
+            }
             "labels" => self.cache.get_or("labels", || {
                 let (object, last_missing) = (self.object.clone(), self.last_missing.clone());
                 Some(Value::from_object(ObjectLabels {
@@ -337,7 +375,7 @@ impl<T: Send + Sync + 'static> Object for ObjectLabels<T> {
 }
 
 impl LastMissing {
-    fn record(&self, missing: Missing) {
+    pub(super) fn record(&self, missing: Missing) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some(missing);
     }
 

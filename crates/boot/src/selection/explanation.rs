@@ -9,8 +9,9 @@ use crate::identity::MatchedBy;
 use crate::name::{ObjectKey, ObjectRef};
 use crate::profile::{Fit, Profile};
 use crate::subject::Subject;
+use crate::variables::{self, VariableFault};
 
-use super::{NotSelected, RankedMatch};
+use super::{NotSelected, RankedMatch, Selected};
 
 /// Maximum number of candidates that an explanation lists. The rest is counted.
 const MAX_CANDIDATES: usize = 1000;
@@ -23,14 +24,33 @@ pub struct Explanation {
     pub subject: Subject,
     /// The identities that are only a vendor's filler text and match nothing.
     pub placeholders: Vec<&'static str>,
+    /// The Machine that the subject is, if there is one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub machine: Option<MachineFound>,
     /// The outcome.
     pub outcome: Outcome,
+    /// The variables that the winner and its Profile need, and that are missing or invalid.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub variable_faults: Vec<VariableFault>,
     /// Every Assignment that an index found, by rank.
     pub candidates: Vec<Candidate>,
     /// Number of candidates that are not listed.
     pub omitted: usize,
     /// The Profiles that the winner selects, the best first.
     pub profiles: Vec<ProfileCandidate>,
+}
+
+/// The Machine of a subject.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct MachineFound {
+    /// Its key.
+    pub machine: ObjectKey,
+    /// The identity by which it was found.
+    pub matched_by: MatchedBy,
+    /// Another Machine that a weaker identity of the subject leads to. It is ignored.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub other: Option<ObjectKey>,
 }
 
 /// The outcome.
@@ -138,18 +158,33 @@ impl Catalog {
             profiles = self.profile_candidates(&fitting, subject);
             self.decide(winner, fitting.first().copied(), fitting.len(), subject)
         });
+        let mut variable_faults = Vec::new();
         let outcome = match decision {
-            Ok(selection) => Outcome::Boots {
-                assignment: selection.assignment.key.clone(),
-                profile: selection.profile.key.clone(),
-                conflict,
-            },
+            Ok(selection) => {
+                let Selected {
+                    assignment,
+                    profile,
+                    ..
+                } = selection;
+                variable_faults = variables::faults(profile, Some(assignment), subject.machine());
+                Outcome::Boots {
+                    assignment: assignment.key.clone(),
+                    profile: profile.key.clone(),
+                    conflict,
+                }
+            }
             Err(error) => Outcome::from_error(error),
         };
         Explanation {
             subject: subject.clone(),
             placeholders: subject.placeholders().to_vec(),
+            machine: self.machine_of(subject).map(|found| MachineFound {
+                machine: found.machine.key.clone(),
+                matched_by: found.by,
+                other: found.other.map(|other| other.key.clone()),
+            }),
             outcome,
+            variable_faults,
             candidates,
             omitted,
             profiles,

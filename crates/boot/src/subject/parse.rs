@@ -2,10 +2,12 @@
 
 use std::borrow::Cow;
 use std::cmp::Ordering;
+use std::sync::Arc;
 
 use crate::arch;
 use crate::bytes;
 use crate::identity::{self, Mac, UUID_BYTES};
+use crate::machine::{MACHINE_LABEL, Machine};
 use crate::query::{self, Pair};
 
 use super::label_order::{
@@ -246,25 +248,49 @@ impl Subject {
 
     fn add_extrinsic(&mut self, extrinsic: &ExtrinsicLabels) {
         for (key, value) in extrinsic.iter() {
-            let head = head(key);
-            let position = label_order::position(head, key.as_bytes(), &mut 0);
-            let index = self.search(position, head, key.as_bytes());
-            let (key, value) = (
-                self.append(|text| text.push_str(key)),
-                self.append(|text| text.push_str(value)),
-            );
-            let label = Label {
-                head,
-                key,
-                value,
-                verbatim: None,
-                position,
-                extrinsic: true,
-            };
-            match index {
-                Ok(at) => self.labels[at] = label,
-                Err(at) => self.labels.insert(at, label),
+            self.add_operator_label(key, value);
+        }
+    }
+
+    /// Makes the subject a Machine. The Machine's labels override those of the query, and the
+    /// labels of the server override both.
+    pub(crate) fn set_machine(&mut self, machine: Arc<Machine>, contradicts: bool) {
+        let labels = machine.labels.iter();
+        let bytes: usize = labels
+            .clone()
+            .map(|(key, value)| key.len() + value.len())
+            .sum();
+        let name = (MACHINE_LABEL, &*machine.key.name);
+        self.text.reserve(bytes + name.0.len() + name.1.len());
+        // The name comes first, so that no label of the Machine can claim another.
+        for (key, value) in std::iter::once(name).chain(labels) {
+            if self.extrinsic(key).is_none() {
+                self.add_operator_label(key, value);
             }
+        }
+        (self.machine, self.contradicts) = (Some(machine), contradicts);
+    }
+
+    /// Adds a label of the operator, in place of one of the query.
+    fn add_operator_label(&mut self, key: &str, value: &str) {
+        let head = head(key);
+        let position = label_order::position(head, key.as_bytes(), &mut 0);
+        let index = self.search(position, head, key.as_bytes());
+        let (key, value) = (
+            self.append(|text| text.push_str(key)),
+            self.append(|text| text.push_str(value)),
+        );
+        let label = Label {
+            head,
+            key,
+            value,
+            verbatim: None,
+            position,
+            extrinsic: true,
+        };
+        match index {
+            Ok(at) => self.labels[at] = label,
+            Err(at) => self.labels.insert(at, label),
         }
     }
 }

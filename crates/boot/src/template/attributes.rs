@@ -10,7 +10,8 @@ use minijinja::machinery::ast::Expr;
 use super::access;
 use crate::nearest::did_you_mean;
 
-/// The attributes of `profile` and `assignment`.
+/// The attributes of `profile` and `assignment`. Those of `machine` are the same without
+/// `namespace`.
 const OF_OBJECTS: [&str; 3] = ["name", "namespace", "labels"];
 /// The attributes of `loop`.
 const OF_LOOP: [&str; 13] = [
@@ -34,6 +35,8 @@ pub(super) fn check(of: &Expr<'_>, name: &str, configs: &BTreeSet<&str>) -> Resu
     match of {
         Expr::Var(variable) => match variable.id {
             id @ ("profile" | "assignment") => known(id, name, &OF_OBJECTS),
+            // A Machine has no namespace.
+            "machine" => known("machine", name, &["name", "labels"]),
             "loop" => known("loop", name, &OF_LOOP),
             "base_url" => Err(of_text("base_url", "a URL", name)),
             id if configs.contains(id) => Err(of_text(id, "the URL of a config", name)),
@@ -53,14 +56,15 @@ fn check_value(of: &Expr<'_>, key: &str, name: &str) -> Result<(), String> {
     match of {
         Expr::Var(variable) => match (variable.id, key) {
             (id @ ("subject" | "encoded" | "extrinsic"), key) => Err(of_label(id, key, name)),
-            (id @ ("profile" | "assignment"), "name" | "namespace") => {
+            (id @ ("profile" | "assignment" | "machine"), "name" | "namespace") => {
                 Err(of_text(&format!("{id}.{key}"), "text", name))
             }
             _ => Ok(()),
         },
         Expr::GetAttr(labels) => match &labels.expr {
             Expr::Var(variable)
-                if labels.name == "labels" && matches!(variable.id, "profile" | "assignment") =>
+                if labels.name == "labels"
+                    && matches!(variable.id, "profile" | "assignment" | "machine") =>
             {
                 Err(of_label(&format!("{}.labels", variable.id), key, name))
             }

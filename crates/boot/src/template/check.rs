@@ -31,6 +31,7 @@ use super::kind::Kind;
 use super::plan::Plan;
 use super::reach::Reach;
 use super::tokens;
+use super::variables;
 use crate::config_format::Syntax;
 use crate::config_name::VARIABLES;
 
@@ -101,8 +102,11 @@ fn checked<'a>(
     checker.reports = true;
     checker.statement(&root)?;
     let flow = Flow::of(&root, source, syntax_of_config.unwrap_or(Syntax::Ipxe));
+    let variables = variables::of(&root);
     let uses = Uses {
         raw: flow.raw,
+        variables: variables.uses,
+        any_variable: variables.any,
         hosts: hosts::of(&root, syntax_of_config.is_none_or(|it| it == Syntax::Ipxe)),
         ..checker.uses
     };
@@ -290,10 +294,18 @@ impl Checker<'_> {
             }
             Expr::GetItem(get) => {
                 let of = self.expression(&get.expr)?;
-                if !self.expression(&get.subscript_expr)?.is_scalar() && self.reports {
+                let index = self.expression(&get.subscript_expr)?;
+                if !index.is_scalar() && self.reports {
                     return reject(
                         get.subscript_expr.span(),
                         "an index in [ ] must be text or a number".into(),
+                    );
+                }
+                if of == Kind::Json && get.subscript_expr.as_const().is_none() && index.is_number()
+                {
+                    return reject(
+                        get.subscript_expr.span(),
+                        "an index into a variable must be constant or text; loop over the list with {% for item in vars.NAME %}".into(),
                     );
                 }
                 if of == Kind::Scalar && self.reports {
@@ -319,6 +331,7 @@ impl Checker<'_> {
                 }
                 match self.expression(&slice.expr)? {
                     Kind::List(item) => Ok(Kind::View(item)),
+                    Kind::Json => Ok(Kind::view_of(Kind::Json)),
                     kind if kind.is_word() => Ok(kind.or(Kind::Word)),
                     _ if self.reports => reject(
                         slice.span(),
@@ -414,7 +427,8 @@ impl Checker<'_> {
         match name {
             "base_url" => return Ok(Kind::Word),
             "subject" | "encoded" | "extrinsic" => return Ok(Kind::list_of(Kind::Word)),
-            "profile" => return Ok(Kind::Any),
+            "vars" => return Ok(Kind::Json),
+            "profile" | "machine" => return Ok(Kind::Any),
             "assignment" => {
                 self.uses.assignment = true;
                 return Ok(Kind::Any);
@@ -473,8 +487,8 @@ impl Checker<'_> {
                 self.uses.extrinsic.insert(label.to_owned());
                 Kind::Word
             }
-            ("profile" | "assignment", Some("labels")) => Kind::list_of(Kind::Word),
-            ("profile" | "assignment", Some(_)) => Kind::Word,
+            ("profile" | "assignment" | "machine", Some("labels")) => Kind::list_of(Kind::Word),
+            ("profile" | "assignment" | "machine", Some(_)) => Kind::Word,
             (
                 "loop",
                 Some("index" | "index0" | "revindex" | "revindex0" | "length" | "depth" | "depth0"),
@@ -614,11 +628,14 @@ impl Checker<'_> {
                 );
             }
             // A list that contains itself has no finite kind: the search would not end.
-            kind = kind.or(if is_written_out || found.is_scalar() {
-                found
-            } else {
-                Kind::Any
-            });
+            // A variable that is a list could be doubled by each of many lists.
+            kind = kind.or(
+                if is_written_out || found.is_scalar() && found != Kind::Json {
+                    found
+                } else {
+                    Kind::Any
+                },
+            );
         }
         Ok(Kind::list_of(kind))
     }

@@ -9,7 +9,9 @@ use std::sync::Arc;
 use base64::Engine;
 use base64::prelude::BASE64_STANDARD;
 use minijinja::value::{Kwargs, Rest, ValueKind, ValueOrKwargs, from_args};
-use minijinja::{Environment, Error, ErrorKind, State, Value, filters, functions};
+use minijinja::{
+    Environment, Error, ErrorKind, Output, State, Value, escape_formatter, filters, functions,
+};
 
 use super::MAX_OUTPUT_BYTES;
 use super::kind::Kind;
@@ -135,14 +137,17 @@ impl Signature {
                 Err("takes a list of text or numbers, not a list of lists")
             }
             Self::Text | Self::Print | Self::Join => Ok(Kind::Scalar),
+            Self::Spelling if input == Kind::Json => Ok(Kind::Scalar),
             Self::Spelling => Ok(input.or(Kind::Word)),
             Self::Number | Self::Measure => Ok(Kind::Number),
+            Self::Texts if input == Kind::Json => Ok(Kind::list_of(Kind::Scalar)),
             Self::Texts => Ok(Kind::list_of(input.or(Kind::Word))),
             Self::Item => Ok(input.item()),
-            Self::List if input == Kind::Any => Ok(Kind::Any),
+            Self::List if matches!(input, Kind::Any | Kind::Json) => Ok(input),
             Self::List => Ok(Kind::list_of(input.item())),
             Self::Reverse => match input {
                 Kind::List(item) => Ok(Kind::View(item)),
+                Kind::Json => Ok(Kind::view_of(Kind::Json)),
                 text if text.is_scalar() => Ok(text),
                 _ => Err(
                     "takes text or a list; copy a slice, a reversed list or a range() with x|list first",
@@ -187,6 +192,26 @@ pub(super) fn register(environment: &mut Environment<'static>) {
             bounded(functions::range(low, high, step)?)
         },
     );
+}
+
+/// Prints a value. Booleans are spelled as in JSON, YAML and shell scripts, rather than as in Python.
+/// A variable can be a list or a map, which has no obvious text.
+pub(super) fn print(
+    out: &mut Output<'_>,
+    state: &mut State<'_, '_>,
+    value: &Value,
+) -> Result<(), Error> {
+    match value.kind() {
+        ValueKind::Seq | ValueKind::Map | ValueKind::Iterable => Err(Error::new(
+            ErrorKind::InvalidOperation,
+            "a list or map can't be printed; write x|join(' '), x|tojson or x|toyaml",
+        )),
+        ValueKind::Bool => {
+            let text = if value.is_true() { "true" } else { "false" };
+            out.write_str(text).map_err(Error::from)
+        }
+        _ => escape_formatter(out, state, value),
+    }
 }
 
 /// Returns the value unless it is undefined. A filter that turned an undefined value into text

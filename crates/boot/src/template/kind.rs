@@ -12,6 +12,9 @@ pub(super) enum Kind {
     Word,
     /// A word, or text of any length.
     Scalar,
+    /// A variable: a scalar, or a list or map of variables. It is bounded when it is loaded, and
+    /// what can't be printed is an error when the template runs.
+    Json,
     /// A list, or a map seen through its keys and values.
     List(Box<Kind>),
     /// A list, or a slice or the reverse of one, which is recomputed whenever it is iterated.
@@ -35,6 +38,7 @@ impl Kind {
             (a, b) if a == b => a,
             (Self::Never, kind) | (kind, Self::Never) => kind,
             (Self::Number | Self::Word, Self::Number | Self::Word) => Self::Word,
+            (Self::Json, other) | (other, Self::Json) if other.is_in_json() => Self::Json,
             (a, b) if a.is_scalar() && b.is_scalar() => Self::Scalar,
             (Self::List(a), Self::List(b)) => Self::list_of(a.or(*b)),
             (Self::List(a) | Self::View(a), Self::List(b) | Self::View(b)) => {
@@ -51,12 +55,21 @@ impl Kind {
             Self::Never => Self::Never,
             // The items of text are its characters; a number has none.
             Self::Number | Self::Word | Self::Scalar => Self::Word,
+            Self::Json => Self::Json,
             Self::Any => Self::Any,
         }
     }
 
+    /// Returns whether a variable could be a value of this kind.
+    fn is_in_json(&self) -> bool {
+        match self {
+            Self::List(item) => item.is_in_json(),
+            other => other.is_scalar(),
+        }
+    }
+
     pub(super) fn is_scalar(&self) -> bool {
-        self.is_word() || *self == Self::Scalar
+        self.is_word() || matches!(self, Self::Scalar | Self::Json)
     }
 
     pub(super) fn is_word(&self) -> bool {

@@ -45,6 +45,8 @@ pub(crate) enum Term {
     Link(Box<str>),
     BaseUrl,
     Object(Object, Part),
+    /// `vars.NAME`, `vars.NAME.NAME`
+    Variable(Box<[Box<str>]>),
     /// A term through a filter that escapes it.
     Quoted(Quoting, Box<Term>),
     /// The first term or, if that is absent, the second.
@@ -55,6 +57,7 @@ pub(crate) enum Term {
 pub(crate) enum Object {
     Profile,
     Assignment,
+    Machine,
 }
 
 #[derive(Debug)]
@@ -202,12 +205,13 @@ impl Planner<'_> {
     }
 }
 
-/// Returns the term for `.name` of `subject`, `encoded`, `extrinsic`, `profile` or `assignment`, or
-/// of the labels of the latter two.
+/// Returns the term for `.name` of `subject`, `encoded`, `extrinsic`, `vars`, `profile`,
+/// `assignment` or `machine`, or of the labels of the latter three.
 fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
     let object = |id| match id {
         "profile" => Some(Object::Profile),
         "assignment" => Some(Object::Assignment),
+        "machine" => Some(Object::Machine),
         _ => None,
     };
     match of {
@@ -217,13 +221,26 @@ fn item(of: &Expr<'_>, name: &str) -> Option<Term> {
         Expr::Var(variable) => match (variable.id, name) {
             ("extrinsic", key) => Some(Term::Extrinsic(key.into())),
             ("encoded", key) => Some(Term::Encoded(key.into())),
+            ("vars", name) => Some(Term::Variable([name.into()].into())),
+            ("machine", "namespace") => None,
             (id, "name") => object(id).map(|object| Term::Object(object, Part::Name)),
             (id, "namespace") => object(id).map(|object| Term::Object(object, Part::Namespace)),
             _ => None,
         },
         Expr::GetAttr(labels) if labels.name == "labels" => match &labels.expr {
+            Expr::Var(variable) if variable.id == "vars" => {
+                Some(Term::Variable(["labels".into(), name.into()].into()))
+            }
             Expr::Var(variable) => {
                 object(variable.id).map(|object| Term::Object(object, Part::Label(name.into())))
+            }
+            _ => None,
+        },
+        // A map in a variable.
+        Expr::GetAttr(map) => match item(&map.expr, map.name)? {
+            Term::Variable(path) => {
+                let path = path.into_iter().chain([name.into()]);
+                Some(Term::Variable(path.collect()))
             }
             _ => None,
         },
@@ -250,6 +267,7 @@ mod tests {
             "{{ ignition }} {{ base_url }} {{ subject.uuid }} {{ subject['asset-tag'] }} {{ encoded.serial }}",
             "{{ subject.hostname | default(subject.serial | d('none')) }}",
             "{{ subject.serial | tojson }} {{ subject.x | default('y') | toyaml }} {{ extrinsic.x | shquote }}",
+            "{{ vars.hostname }} {{ vars['ssh-key'] }} {{ vars.net.v4.ip | default('x') }} {{ machine.name }} {{ machine.labels.rack }}",
             "{{ profile.name }} {{ profile.labels.os }} {{ assignment.namespace }} {{ assignment.labels['team'] }}",
             "a {% with %}{{ base_url }}{% with %}b{% endwith %}{% endwith %}",
             "{% if subject.buildarch == 'arm64' and not subject.asset %}a{% elif subject.x != 'y' or encoded.z %}b{% else %}c{% endif %}",

@@ -17,7 +17,7 @@ fn compile_error(text: &str) -> String {
 fn an_unknown_name_is_reported_with_its_line_and_the_nearest_known_name() {
     assert_eq!(
         compile_error("#!ipxe\n\nkernel {{ ignitonFile }}\n"),
-        "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; built-in variables: subject, encoded, extrinsic, profile, assignment, base_url)"
+        "spec.ipxe, line 3: `ignitonFile` is not defined (did you mean `ignitionFile`?) (configs of this Profile: config0, ignitionFile; built-in variables: subject, encoded, extrinsic, machine, vars, profile, assignment, base_url)"
     );
     assert_eq!(
         compile_error("#!ipxe\n{{ config0|uper }}\n"),

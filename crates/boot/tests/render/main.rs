@@ -58,6 +58,7 @@ fn selection(script: &str, texts: &[(&str, &str)]) -> Selection {
         subjects: SubjectSelectors::default(),
         profiles: boot::Labels::default(),
         priority: 0,
+        variables: boot::Variables::default(),
     };
     Selection {
         assignment: Arc::new(assignment),

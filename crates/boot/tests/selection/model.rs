@@ -368,6 +368,7 @@ impl RawAssignment {
             },
             profiles: normalise_labels(&self.profiles),
             priority: self.priority,
+            variables: boot::Variables::default(),
         }
     }
 }

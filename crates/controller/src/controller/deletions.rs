@@ -143,15 +143,7 @@ impl State {
             .filter_map(|(at, source_state)| {
                 let next = &mut source_state.deletions.next_question;
                 next.take_if(|due| *due <= now)?;
-                let is_profiles = source_state.source.is_profiles;
-                Some((
-                    at,
-                    if is_profiles {
-                        "profiles"
-                    } else {
-                        "assignments"
-                    },
-                ))
+                Some((at, source_state.source.kind.plural()))
             })
             .collect()
     }

@@ -9,7 +9,7 @@ use tracing::{info, warn};
 
 use crate::index::IndexEvent;
 use crate::metrics::Outcome;
-use crate::object::Object;
+use crate::object::{Object, ResourceKind};
 use crate::watch::Source;
 
 use super::deletions::Deletions;
@@ -28,6 +28,8 @@ pub(super) struct SourceState {
     /// The first list of this source, while other sources are still being listed.
     pub(super) initial: Option<Vec<IndexEvent>>,
     pub(super) error: Option<String>,
+    /// Why the API server does not let this controller watch the source, if that is optional.
+    pub(super) refusal: Option<String>,
 }
 
 /// Marks an object that did not come from a list.
@@ -40,12 +42,16 @@ pub(super) fn sources_of(options: &Options) -> Vec<SourceState> {
         options.namespaces.iter().cloned().map(Some).collect()
     };
     let sources = namespaces.into_iter().flat_map(|namespace| {
-        [true, false].map(|is_profiles| Source {
-            is_profiles,
+        [ResourceKind::Profile, ResourceKind::Assignment].map(|kind| Source {
+            kind,
             namespace: namespace.clone(),
         })
     });
-    let states = sources.map(|source| SourceState {
+    let machines = Source {
+        kind: ResourceKind::Machine,
+        namespace: None,
+    };
+    let states = sources.chain([machines]).map(|source| SourceState {
         source,
         relist: Arc::default(),
         guard: Guard::new(options.guard),
@@ -54,8 +60,19 @@ pub(super) fn sources_of(options: &Options) -> Vec<SourceState> {
         steps: None,
         initial: None,
         error: None,
+        refusal: None,
     });
     states.collect()
+}
+
+// === impl SourceState ===
+
+impl SourceState {
+    /// Returns a sentence for the operator if the source is refused.
+    pub(super) fn refusal_remark(&self) -> Option<String> {
+        let refusal = self.refusal.as_ref()?;
+        Some(format!("{} are not followed: {refusal}", self.source))
+    }
 }
 
 // === impl State ===
@@ -94,6 +111,9 @@ impl State {
         if !self.has_started {
             source_state.initial = Some(steps);
             self.start_if_all_are_listed();
+            if !self.has_started {
+                self.ask_again_for_refused();
+            }
             return;
         }
         let there: BTreeSet<_> = steps
@@ -110,27 +130,22 @@ impl State {
         let mut lost = self.index.unmarked(listing, |name| source.has(name));
         lost.retain(|name| !there.contains(name));
         let known = self.index.count(|name| source.has(name));
-        let known = if source.is_profiles {
-            ObjectCounts {
-                profiles: known,
-                assignments: 0,
-            }
-        } else {
-            ObjectCounts {
-                assignments: known,
-                profiles: 0,
-            }
-        };
+        let mut counts = ObjectCounts::default();
+        match source.kind {
+            ResourceKind::Profile => counts.profiles = known,
+            ResourceKind::Assignment => counts.assignments = known,
+            ResourceKind::Machine => counts.machines = known,
+        }
         let was_held = source_state.guard.holding().is_some();
         let count = lost.len();
         match source_state
             .guard
-            .judge(known, lost, std::time::Instant::now())
+            .judge(counts, lost, std::time::Instant::now())
         {
             Verdict::Delete(lost) => steps.extend(lost.into_iter().map(IndexEvent::Deleted)),
             Verdict::Hold if was_held => {}
             Verdict::Hold => warn!(
-                source = %source, lost = count, known = known.profiles + known.assignments,
+                source = %source, lost = count, known,
                 "a list lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port, with the header X-Shaper-Request: 1) or later lists agree"
             ),
         }
@@ -138,14 +153,45 @@ impl State {
         self.update_remarks();
     }
 
-    pub(super) fn start_if_all_are_listed(&mut self) {
-        if !self
+    /// Publishes the first list of each source once there are all of them.
+    fn start_if_all_are_listed(&mut self) {
+        let is_listed = |source_state: &SourceState| source_state.initial.is_some();
+        if self.sources.iter().all(is_listed) {
+            self.start();
+        }
+    }
+
+    /// Records that an optional source is refused. The controller starts without it if all others
+    /// are listed. The known objects stay.
+    pub(super) fn source_refused(&mut self, at: usize, message: String) {
+        let source_state = &mut self.sources[at];
+        source_state.error = None;
+        if source_state.refusal.is_none() {
+            warn!(source = %source_state.source, reason = message, "Machines are not followed; everything else works, and they are followed as soon as the API server permits it");
+        }
+        source_state.refusal = Some(message);
+        let is_settled = |source_state: &SourceState| {
+            source_state.initial.is_some() || source_state.refusal.is_some()
+        };
+        if !self.has_started && self.sources.iter().all(is_settled) {
+            self.start();
+        }
+        self.update_remarks();
+    }
+
+    /// Asks again for refused sources once all others are listed: while an API server starts, it
+    /// refuses everything, so that only a later refusal counts.
+    fn ask_again_for_refused(&mut self) {
+        let (refused, others): (Vec<_>, Vec<_>) = self
             .sources
             .iter()
-            .all(|source_state| source_state.initial.is_some())
-        {
-            return;
+            .partition(|source_state| source_state.refusal.is_some());
+        if others.iter().all(|other| other.initial.is_some()) {
+            refused.iter().for_each(|it| it.relist.notify_one());
         }
+    }
+
+    fn start(&mut self) {
         self.has_started = true;
         let steps = self
             .sources
@@ -159,6 +205,7 @@ impl State {
         info!(
             profiles = counts.profiles,
             assignments = counts.assignments,
+            machines = counts.machines,
             rejected = counts.rejected,
             "all sources are listed"
         );

@@ -13,15 +13,26 @@ enum Act {
         os: &'static str,
         is_sound: bool,
     },
+    /// A Profile whose script reads a variable.
+    VariableProfile {
+        name: &'static str,
+        os: &'static str,
+    },
     Assignment {
+        name: &'static str,
+        spec: usize,
+    },
+    Machine {
         name: &'static str,
         spec: usize,
     },
     GoneProfile(&'static str),
     GoneAssignment(&'static str),
+    GoneMachine(&'static str),
 }
 
-const SPECS: usize = 7;
+const SPECS: usize = 8;
+const MACHINE_SPECS: usize = 6;
 
 fn spec(number: usize) -> Value {
     let x = json!({ "os": "x" });
@@ -37,17 +48,47 @@ fn spec(number: usize) -> Value {
         4 => {
             json!({ "profileSelectors": x, "subjectSelectors": { "matchLabels": { "row": "1" } }, "priority": 1 })
         }
+        7 => {
+            json!({ "profileSelectors": x, "subjectSelectors": { "serialNumbers": ["S2"] }, "variables": { "hostname": "h" } })
+        }
         // Passes the schema but not the conversion.
         5 => json!({ "subjectSelectors": { "uuids": ["no uuid"] } }),
         _ => json!({ "subjectSelectors": { "serialNumbers": ["S1"], "uuids": ["no uuid"] } }),
     }
 }
 
+/// The labels and the spec of a Machine.
+fn machine(number: usize) -> (Value, Value) {
+    let rack = json!({ "rack": "r1" });
+    let hostname = json!({ "hostname": "h" });
+    match number {
+        0 => (json!({}), json!({ "serialNumber": "S1" })),
+        1 => (
+            json!({}),
+            json!({ "serialNumber": "S2", "variables": hostname }),
+        ),
+        2 => (rack, json!({ "macAddresses": ["52:54:00:00:00:01"] })),
+        3 => (
+            rack,
+            json!({ "serialNumber": "S1", "macAddresses": ["52:54:00:00:00:01"], "variables": hostname }),
+        ),
+        4 => (json!({}), json!({ "serialNumber": "S3" })),
+        _ => (
+            json!({}),
+            json!({ "serialNumber": "S1", "uuid": "no uuid" }),
+        ),
+    }
+}
+
 fn act() -> impl Strategy<Value = Act> {
     let profile = prop::sample::select(&["p", "q", "r"][..]);
     let assignment = prop::sample::select(&["a", "b", "c", "d", "e"][..]);
+    let machine = prop::sample::select(&["m", "n", "o"][..]);
     let os = prop::sample::select(&["x", "x", "y"][..]);
     prop_oneof![
+        2 => (profile.clone(), os.clone()).prop_map(|(name, os)| Act::VariableProfile { name, os }),
+        5 => (machine.clone(), 0..MACHINE_SPECS).prop_map(|(name, spec)| Act::Machine { name, spec }),
+        2 => machine.prop_map(Act::GoneMachine),
         3 => (profile.clone(), os, prop::bool::weighted(0.8)).prop_map(|(name, os, is_sound)| Act::Profile { name, os, is_sound }),
         5 => (assignment.clone(), 0..SPECS).prop_map(|(name, spec)| Act::Assignment { name, spec }),
         1 => profile.prop_map(Act::GoneProfile),
@@ -80,6 +121,17 @@ impl Act {
                 let spec = json!({ "ipxe": script, "additionalConfig": { "config": "x" } });
                 read::<crd::Profile>(version, name, json!({ "os": os }), spec)
             }
+            Self::VariableProfile { name, os } => {
+                let spec = json!({ "ipxe": "#!ipxe\necho {{ vars.hostname }}" });
+                read::<crd::Profile>(version, name, json!({ "os": os }), spec)
+            }
+            Self::Machine { name, spec } => {
+                let (labels, spec) = machine(spec);
+                read::<crd::Machine>(version, name, labels, spec)
+            }
+            Self::GoneMachine(name) => {
+                IndexEvent::Deleted(ObjectRef::Machine(boot::ObjectKey::new("", name)))
+            }
             Self::Assignment { name, spec: number } => {
                 read::<crd::Assignment>(version, name, json!({}), spec(number))
             }
@@ -93,18 +145,48 @@ fn index() -> Index {
     Index::new(Arc::new(Publisher::new()))
 }
 
-/// The conditions of each object, without the random ids and without times.
+/// Returns an index that evaluates Machines.
+fn evaluating_index() -> Index {
+    let mut index = index();
+    index.start_evaluation();
+    index
+}
+
+/// Evaluates until nothing is left to do. Returns the objects whose status may have to change.
+fn evaluate_all(index: &mut Index) -> BTreeSet<ObjectRef> {
+    let mut touched = BTreeSet::new();
+    loop {
+        if index.placements().needs_pass() {
+            index.placements().begin_pass();
+        }
+        if !index.placements().has_work() {
+            return touched;
+        }
+        touched.extend(index.evaluate_some());
+    }
+}
+
+/// What each status says, without the random ids and without times.
 fn conditions_now(index: &Index) -> BTreeMap<ObjectRef, Vec<(String, String, String)>> {
     let said = |name: &ObjectRef| {
         let write = index
             .pending_patch(name, Timestamp::UNIX_EPOCH)
             .expect("a status is pending");
-        write
+        let mut said: Vec<_> = write
             .status
             .conditions()
             .iter()
             .map(|c| (c.type_.clone(), c.status.clone(), c.message.clone()))
-            .collect()
+            .collect();
+        if let Status::Machine(status) = &write.status {
+            let text = |field: &Option<String>| field.clone().unwrap_or_default();
+            said.push((
+                text(&status.identities),
+                text(&status.assignment),
+                text(&status.profile),
+            ));
+        }
+        said
     };
     index
         .names()
@@ -113,13 +195,13 @@ fn conditions_now(index: &Index) -> BTreeMap<ObjectRef, Vec<(String, String, Str
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 256, ..ProptestConfig::default() })]
 
     #[test]
-    fn conditions_depend_only_on_the_objects_and_every_change_is_reported(
+    fn a_status_depends_only_on_the_objects_and_every_change_is_reported(
         batches in prop::collection::vec(prop::collection::vec(act(), 1..5), 1..12)
     ) {
-        let mut by_steps = index();
+        let mut by_steps = evaluating_index();
         let mut last_sound = BTreeMap::new();
         let mut version = 0;
         for batch in batches {
@@ -146,18 +228,20 @@ proptest! {
                 }
                 steps.push(step);
             }
-            let touched = by_steps.apply(steps, 0);
+            let mut touched = by_steps.apply(steps, 0);
+            touched.extend(evaluate_all(&mut by_steps));
             let after = conditions_now(&by_steps);
             for (name, said) in &after {
-                prop_assert!(before.get(name) == Some(said) || touched.contains(name), "the conditions of {name:?} changed, but it was not returned as touched");
+                prop_assert!(before.get(name) == Some(said) || touched.contains(name), "the status of {name:?} changed, but it was not returned as touched");
             }
         }
-        let mut at_once = index();
+        let mut at_once = evaluating_index();
         let mut acts: Vec<_> = last_sound.into_values().flatten().collect();
         acts.sort_by_key(|(_, version)| *version);
         for (act, version) in acts {
             at_once.apply([act.step(version)], 0);
         }
+        evaluate_all(&mut at_once);
         prop_assert_eq!(conditions_now(&by_steps), conditions_now(&at_once));
         prop_assert_eq!(by_steps.counts(), at_once.counts());
     }
@@ -265,6 +349,7 @@ fn a_rejected_assignment_holds_its_machines_and_has_no_conflicts() {
         Counts {
             profiles: 1,
             assignments: 3,
+            machines: 0,
             rejected: 3,
             conflicted: 0,
             unreadable: 1

@@ -17,7 +17,7 @@ async fn a_failing_watch_is_not_alive_because_probes_succeed() {
     let client = Client::try_from(config).expect("a client");
     let (updates, mut incoming) = mpsc::channel(64);
     let source = Source {
-        is_profiles: false,
+        kind: ResourceKind::Assignment,
         namespace: None,
     };
     let following = tokio::spawn(

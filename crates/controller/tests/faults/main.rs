@@ -1,5 +1,6 @@
 //! A controller against an API server that behaves in ways that real ones rarely do.
 
+mod machines;
 mod running;
 mod writes;
 

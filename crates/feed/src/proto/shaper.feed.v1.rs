@@ -87,6 +87,15 @@ pub struct Part {
     /// field keeps its own version; one that does not, forgets the object.
     #[prost(message, repeated, tag = "7")]
     pub rejected: ::prost::alloc::vec::Vec<Rejected>,
+    #[prost(message, repeated, tag = "8")]
+    pub machines: ::prost::alloc::vec::Vec<Machine>,
+    /// Without a namespace.
+    #[prost(message, repeated, tag = "9")]
+    pub machines_deleted: ::prost::alloc::vec::Vec<ObjectKey>,
+    /// Rejected Machines, as `rejected`. Apart from it, because an older follower would reject a batch
+    /// with a rejected object of a kind that it does not know.
+    #[prost(message, repeated, tag = "10")]
+    pub machines_rejected: ::prost::alloc::vec::Vec<Rejected>,
 }
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Commit {
@@ -108,7 +117,7 @@ pub struct Rejected {
     /// What is wrong: a sentence without a full stop.
     #[prost(string, tag = "1")]
     pub fault: ::prost::alloc::string::String,
-    #[prost(oneof = "rejected::Partial", tags = "2, 3, 4")]
+    #[prost(oneof = "rejected::Partial", tags = "2, 3, 4, 5")]
     pub partial: ::core::option::Option<rejected::Partial>,
 }
 /// Nested message and enum types in `Rejected`.
@@ -124,9 +133,13 @@ pub mod rejected {
         /// An Assignment whose selectors can't be read: its key and time of creation. It matches no machine.
         #[prost(message, tag = "4")]
         Unreadable(super::Assignment),
+        /// The key, the time of creation, and the identities that can be read.
+        #[prost(message, tag = "5")]
+        Machine(super::Machine),
     }
 }
-/// A summary of the names of all objects.
+/// A summary of the names of all objects. Machines are apart, so that a follower which does not know
+/// them finds its own summary.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Inventory {
     #[prost(uint64, tag = "1")]
@@ -143,6 +156,15 @@ pub struct Inventory {
     /// The sum over their names, as above.
     #[prost(fixed64, tag = "5")]
     pub rejected_names: u64,
+    #[prost(uint64, tag = "6")]
+    pub machines: u64,
+    /// As `names`, with the KIND Machine and an empty namespace.
+    #[prost(fixed64, tag = "7")]
+    pub machine_names: u64,
+    #[prost(uint64, tag = "8")]
+    pub machines_rejected: u64,
+    #[prost(fixed64, tag = "9")]
+    pub machines_rejected_names: u64,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct ObjectKey {
@@ -177,6 +199,12 @@ pub struct Profile {
     /// Sorted by name.
     #[prost(message, repeated, tag = "5")]
     pub additional_config: ::prost::alloc::vec::Vec<Config>,
+    /// The default variables: a JSON object. Absent if there are none.
+    #[prost(string, optional, tag = "6")]
+    pub variables: ::core::option::Option<::prost::alloc::string::String>,
+    /// The JSON Schema of the merged variables. Absent if there is none.
+    #[prost(string, optional, tag = "7")]
+    pub variables_schema: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct Config {
@@ -221,6 +249,34 @@ pub struct Assignment {
     >,
     #[prost(sint32, tag = "9")]
     pub priority: i32,
+    /// The variables: a JSON object. Absent if there are none.
+    #[prost(string, optional, tag = "10")]
+    pub variables: ::core::option::Option<::prost::alloc::string::String>,
+}
+/// An inventory entry. It is cluster-scoped: its key has no namespace.
+#[derive(Clone, PartialEq, ::prost::Message)]
+pub struct Machine {
+    #[prost(message, optional, tag = "1")]
+    pub key: ::core::option::Option<ObjectKey>,
+    /// metadata.creationTimestamp.
+    #[prost(message, optional, tag = "2")]
+    pub created: ::core::option::Option<Timestamp>,
+    #[prost(btree_map = "string, string", tag = "3")]
+    pub labels: ::prost::alloc::collections::BTreeMap<
+        ::prost::alloc::string::String,
+        ::prost::alloc::string::String,
+    >,
+    /// 16 bytes; absent if it has none.
+    #[prost(bytes = "vec", optional, tag = "4")]
+    pub uuid: ::core::option::Option<::prost::alloc::vec::Vec<u8>>,
+    #[prost(string, optional, tag = "5")]
+    pub serial_number: ::core::option::Option<::prost::alloc::string::String>,
+    /// The octets: 6, 8 or 20.
+    #[prost(bytes = "vec", repeated, tag = "6")]
+    pub mac_addresses: ::prost::alloc::vec::Vec<::prost::alloc::vec::Vec<u8>>,
+    /// The variables: a JSON object. Absent if there are none.
+    #[prost(string, optional, tag = "7")]
+    pub variables: ::core::option::Option<::prost::alloc::string::String>,
 }
 #[derive(Clone, PartialEq, Eq, Hash, ::prost::Message)]
 pub struct LabelRequirement {

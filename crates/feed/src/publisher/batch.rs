@@ -1,6 +1,6 @@
 //! Splits a batch into parts of bounded size.
 
-use boot::{Catalog, ObjectRef};
+use boot::{Catalog, ObjectRef, Partial, Rejected};
 use prost::Message;
 
 use crate::proto::{Commit, Part};
@@ -48,15 +48,18 @@ impl Batch {
             let assignments = catalog
                 .assignments()
                 .map(|assignment| Item::Assignment(wire::encode_assignment(assignment)));
+            let machines = catalog
+                .machines()
+                .map(|machine| Item::Machine(wire::encode_machine(machine)));
             let rejected = catalog
                 .all_rejected()
-                .map(|rejected| Item::Rejected(wire::encode_rejected(rejected)));
-            profiles.chain(assignments).chain(rejected)
+                .map(|rejected| Item::rejected(rejected));
+            profiles.chain(machines).chain(assignments).chain(rejected)
         });
         let changed = self.names.iter().flatten().flat_map(|name| {
             let rejected = catalog
                 .rejected(name)
-                .map(|rejected| Item::Rejected(wire::encode_rejected(rejected)));
+                .map(|rejected| Item::rejected(rejected));
             std::iter::once(Item::of(name, catalog)).chain(rejected)
         });
         let items = all.into_iter().flatten().chain(changed);
@@ -75,9 +78,20 @@ pub(super) enum Item {
     ProfileDeleted(crate::proto::ObjectKey),
     AssignmentDeleted(crate::proto::ObjectKey),
     Rejected(crate::proto::Rejected),
+    Machine(crate::proto::Machine),
+    MachineDeleted(crate::proto::ObjectKey),
+    MachineRejected(crate::proto::Rejected),
 }
 
 impl Item {
+    fn rejected(rejected: &Rejected) -> Self {
+        let message = wire::encode_rejected(rejected);
+        match rejected.partial {
+            Partial::Machine(_) => Self::MachineRejected(message),
+            _ => Self::Rejected(message),
+        }
+    }
+
     /// Encodes a changed object: its current accepted version, or its deletion if there is none.
     fn of(name: &ObjectRef, catalog: &Catalog) -> Self {
         match name {
@@ -89,6 +103,10 @@ impl Item {
                 Some(assignment) => Self::Assignment(wire::encode_assignment(assignment)),
                 None => Self::AssignmentDeleted(wire::encode_key(key)),
             },
+            ObjectRef::Machine(key) => match catalog.machine(key) {
+                Some(machine) => Self::Machine(wire::encode_machine(machine)),
+                None => Self::MachineDeleted(wire::encode_key(key)),
+            },
         }
     }
 
@@ -99,6 +117,9 @@ impl Item {
             Self::ProfileDeleted(key) => push(&mut part.profiles_deleted, key),
             Self::AssignmentDeleted(key) => push(&mut part.assignments_deleted, key),
             Self::Rejected(rejected) => push(&mut part.rejected, rejected),
+            Self::Machine(machine) => push(&mut part.machines, machine),
+            Self::MachineDeleted(key) => push(&mut part.machines_deleted, key),
+            Self::MachineRejected(rejected) => push(&mut part.machines_rejected, rejected),
         }
     }
 }

@@ -9,7 +9,7 @@ use std::io::{self, Write};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
-use boot::Catalog;
+use boot::{Catalog, ObjectRef, Partial};
 use prost::Message;
 
 use crate::checksummed_file::{self, CopyError, Writer};
@@ -155,8 +155,17 @@ impl DiskCopy {
         {
             inventory
                 .accepted
-                .add(&boot::ObjectRef::Profile(profile.key.clone()));
+                .add(&ObjectRef::Profile(profile.key.clone()));
             part.profiles.push(wire::encode_profile(profile));
+            part_if_full(writer, &mut part)?;
+        }
+        for machine in catalog
+            .machines()
+            .filter(|machine| *machine.key.partition == *self.partition)
+        {
+            let name = ObjectRef::Machine(machine.key.clone());
+            inventory.accepted.add(&name);
+            part.machines.push(wire::encode_machine(machine));
             part_if_full(writer, &mut part)?;
         }
         for assignment in catalog
@@ -165,7 +174,7 @@ impl DiskCopy {
         {
             inventory
                 .accepted
-                .add(&boot::ObjectRef::Assignment(assignment.key.clone()));
+                .add(&ObjectRef::Assignment(assignment.key.clone()));
             part.assignments.push(wire::encode_assignment(assignment));
             part_if_full(writer, &mut part)?;
         }
@@ -173,7 +182,11 @@ impl DiskCopy {
             let name = rejected.name();
             if *name.key().partition == *self.partition {
                 inventory.rejected.add(&name);
-                part.rejected.push(wire::encode_rejected(rejected));
+                let message = wire::encode_rejected(rejected);
+                match rejected.partial {
+                    Partial::Machine(_) => part.machines_rejected.push(message),
+                    _ => part.rejected.push(message),
+                }
             }
         }
         part.commit = Some(Commit {
@@ -186,7 +199,7 @@ impl DiskCopy {
 }
 
 fn part_if_full(writer: &mut Writer<impl Write>, part: &mut Part) -> io::Result<()> {
-    if part.profiles.len() + part.assignments.len() < PART_OBJECTS {
+    if part.profiles.len() + part.machines.len() + part.assignments.len() < PART_OBJECTS {
         return Ok(());
     }
     writer.message(part)?;

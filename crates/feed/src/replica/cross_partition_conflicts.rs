@@ -118,6 +118,6 @@ impl CrossPartitionConflicts {
 pub(super) fn assignment_key(name: ObjectRef) -> Option<ObjectKey> {
     match name {
         ObjectRef::Assignment(key) => Some(key),
-        ObjectRef::Profile(_) => None,
+        ObjectRef::Profile(_) | ObjectRef::Machine(_) => None,
     }
 }

@@ -86,7 +86,18 @@ impl BatchBuilder {
                     partition,
                 )?));
         }
-        for message in part.rejected {
+        for message in part.machines {
+            // Without this Machine, a machine might match another Assignment.
+            let machine = wire::decode_machine(message, partition)?;
+            let known = held.machine(&machine.key);
+            let change = Change::Machine(reuse_if_equal(known, machine));
+            self.changes.push(change);
+        }
+        for key in part.machines_deleted {
+            let key = wire::decode_cluster_key(Some(key), partition)?;
+            self.changes.push(Change::MachineDeleted(key));
+        }
+        for message in part.rejected.into_iter().chain(part.machines_rejected) {
             let rejected = wire::decode_rejected(message, partition)?;
             let known = held.rejected(&rejected.name());
             self.rejected.push(reuse_if_equal(known, rejected));

@@ -217,6 +217,7 @@ impl PartitionState {
             match name {
                 ObjectRef::Assignment(_) => known.assignments += 1,
                 ObjectRef::Profile(_) => known.profiles += 1,
+                ObjectRef::Machine(_) => known.machines += 1,
             }
             if !accepted.contains(&name) && !rejected.contains(&name) {
                 lost.insert(name);
@@ -246,7 +247,7 @@ impl PartitionState {
             }
             Verdict::Hold if was_holding => {}
             Verdict::Hold => warn!(
-                partition = %self.name, lost = lost_count, known = known.assignments + known.profiles,
+                partition = %self.name, lost = lost_count, known = known.kinds().sum::<usize>(),
                 "a snapshot lacks most objects; keeping them until their deletion is confirmed (POST /guard/confirm on the admin port, with the header X-Shaper-Request: 1) or later snapshots agree"
             ),
         }
@@ -264,7 +265,9 @@ impl PartitionState {
         for change in &batch.changes {
             let is_gone = matches!(
                 change,
-                Change::AssignmentDeleted(_) | Change::ProfileDeleted(_)
+                Change::AssignmentDeleted(_)
+                    | Change::ProfileDeleted(_)
+                    | Change::MachineDeleted(_)
             );
             states.entry(change.name()).or_default().accepted = !is_gone;
         }

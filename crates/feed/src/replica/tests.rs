@@ -15,8 +15,8 @@ use std::time::Duration;
 
 use boot::catalog::guard::Limits;
 use boot::{
-    Assignment, Catalog, Change, LabelSelector, ObjectKey, ObjectRef, Operator, Partial, Profile,
-    Rejected, Requirement, SharedCatalog, SubjectSelectors,
+    Assignment, Catalog, Change, LabelSelector, Machine, ObjectKey, ObjectRef, Operator, Partial,
+    Profile, Rejected, Requirement, SharedCatalog, SubjectSelectors, Variables,
 };
 use prometheus_client::registry::Registry;
 use tokio::time::sleep;
@@ -197,6 +197,7 @@ async fn settle() {
 struct Contents {
     assignments: BTreeMap<ObjectKey, Arc<Assignment>>,
     profiles: BTreeMap<ObjectKey, Arc<Profile>>,
+    machines: BTreeMap<ObjectKey, Arc<Machine>>,
     rejected: BTreeMap<ObjectRef, Arc<Rejected>>,
 }
 
@@ -211,6 +212,10 @@ impl Contents {
                 .profiles()
                 .map(|profile| (profile.key.clone(), profile.clone()))
                 .collect(),
+            machines: catalog
+                .machines()
+                .map(|machine| (machine.key.clone(), machine.clone()))
+                .collect(),
             rejected: catalog
                 .all_rejected()
                 .map(|rejected| (rejected.name(), rejected.clone()))
@@ -223,6 +228,7 @@ impl Contents {
             .assignments
             .keys()
             .chain(self.profiles.keys())
+            .chain(self.machines.keys())
             .map(|key| key.name.to_string());
         names.collect::<Vec<_>>().join(" ")
     }
@@ -269,6 +275,35 @@ fn assignment(name: &str, variant: u8) -> Change {
             .into_iter()
             .collect(),
         priority: i32::from(variant) - 3,
+        variables: variables(variant),
+    }))
+}
+
+/// Variables of each JSON type; none for some variants.
+fn variables(variant: u8) -> Variables {
+    let json = match variant % 3 {
+        0 => serde_json::json!({}),
+        1 => serde_json::json!({ "text": format!("v{variant}"), "list": [variant, null, true] }),
+        _ => serde_json::json!({ "map": { "a": { "b": 1.5 } }, "big": u64::MAX }),
+    };
+    Variables::from_json(serde_json::from_value(json).unwrap()).unwrap()
+}
+
+/// A Machine whose fields depend on `variant`.
+fn machine(name: &str, variant: u8) -> Change {
+    let is_even = variant.is_multiple_of(2);
+    Change::Machine(Arc::new(Machine {
+        key: ObjectKey::new("", name),
+        created: is_even.then(|| jiff::Timestamp::new(i64::from(variant), 0).unwrap()),
+        labels: [("rack".to_owned(), format!("r{variant}"))]
+            .into_iter()
+            .collect(),
+        uuid: is_even.then(|| uuid::Uuid::from_u128(u128::from(variant) + 1)),
+        serial: (!is_even).then(|| format!("S{variant}").into()),
+        macs: (0..variant % 3)
+            .map(|n| boot::Mac::from_octets(&[2, 0, 0, 1, variant, n]).unwrap())
+            .collect(),
+        variables: variables(variant),
     }))
 }
 
@@ -296,6 +331,10 @@ fn profile(name: &str, variant: u8) -> Change {
         .into_keys()
         .map(|name| (name, uuid::Uuid::from_u128(u128::from(variant) + 1)))
         .collect();
+    let schema = serde_json::json!({ "required": [format!("v{variant}")] });
+    let schema = boot::VariablesSchema::compile(&schema).unwrap();
+    let schema = (variant % 4 == 3).then(|| Arc::new(schema));
+    let profile = profile.with_variables(variables(variant), schema);
     Change::Profile(Arc::new(profile.with_ids(ids)))
 }
 
@@ -303,6 +342,7 @@ fn profile(name: &str, variant: u8) -> Change {
 fn rejected(change: &Change, fault: &str) -> Change {
     let partial = match change {
         Change::Assignment(assignment) => Partial::Assignment(assignment.clone()),
+        Change::Machine(machine) => Partial::Machine(machine.clone()),
         Change::Profile(profile) => {
             let labels = profile
                 .labels
@@ -339,6 +379,7 @@ async fn a_replica_receives_every_field_of_every_object() {
             [
                 assignment(&format!("a{variant}"), variant),
                 profile(&format!("p{variant}"), variant),
+                machine(&format!("m{variant}"), variant),
             ]
         })
         .collect();

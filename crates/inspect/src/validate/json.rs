@@ -76,10 +76,7 @@ pub(super) fn write(report: &Report<'_>) -> String {
 }
 
 fn object(name: &ObjectRef) -> Object<'_> {
-    let kind = match name {
-        ObjectRef::Assignment(_) => "Assignment",
-        ObjectRef::Profile(_) => "Profile",
-    };
+    let kind = name.kind();
     Object {
         kind,
         namespace: &name.key().namespace,

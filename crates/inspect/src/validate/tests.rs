@@ -93,7 +93,7 @@ fn an_undefined_template_name_is_shown_at_its_line() {
     assert_eq!(
         only(&text).lines().collect::<Vec<_>>(),
         [
-            "error[template]: spec.ipxe: `subjet` is not defined (did you mean `subject`?) (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, profile, assignment, base_url)",
+            "error[template]: spec.ipxe: `subjet` is not defined (did you mean `subject`?) (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, machine, vars, profile, assignment, base_url)",
             "  --> a.yaml:10:5",
             "   |",
             "10 |     echo {{ subjet.serial }}",

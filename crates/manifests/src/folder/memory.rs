@@ -17,6 +17,7 @@ impl Folder {
             path,
             profiles,
             assignments,
+            machines,
             shadowed,
         } in files
         {
@@ -24,6 +25,7 @@ impl Folder {
             let objects = profiles
                 .into_iter()
                 .map(Object::Profile)
+                .chain(machines.into_iter().map(Object::Machine))
                 .chain(assignments.into_iter().map(Object::Assignment));
             let objects: Vec<_> = objects.map(|object| (Spots::default(), object)).collect();
             for (_, object) in objects
@@ -92,6 +94,7 @@ impl Folder {
         match object {
             Object::Profile(profile) => copy.profiles.push(profile.clone()),
             Object::Assignment(assignment) => copy.assignments.push(assignment.clone()),
+            Object::Machine(machine) => copy.machines.push(machine.clone()),
         }
         copy
     }

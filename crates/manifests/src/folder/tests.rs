@@ -87,7 +87,12 @@ impl Manifests {
                 Change::Profile(object) => {
                     self.names.insert(object.key.name.to_string());
                 }
-                Change::AssignmentDeleted(key) | Change::ProfileDeleted(key) => {
+                Change::Machine(object) => {
+                    self.names.insert(object.key.name.to_string());
+                }
+                Change::AssignmentDeleted(key)
+                | Change::ProfileDeleted(key)
+                | Change::MachineDeleted(key) => {
                     self.names.remove(&*key.name);
                 }
                 Change::Rejected(rejected) => {

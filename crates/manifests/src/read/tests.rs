@@ -440,3 +440,61 @@ fn a_broken_file_claims_each_readable_object() {
         (Some("x"), "default/p")
     );
 }
+
+#[test]
+fn a_machine_is_read_with_variables_of_every_type() {
+    let text = format!(
+        "{HEAD}kind: Machine\nmetadata:\n  name: m\n  labels: {{rack: r7}}\nspec:\n  serialNumber: 7XK29Q2\n  variables:\n    \
+         hostname: web-12\n    port: 8080\n    ratio: 1.5\n    on: yes\n    none: ~\n    quoted: \"7\"\n    disks: [/dev/sda, {{path: /dev/sdb}}]\n"
+    );
+    let contents = yaml(&text).unwrap();
+    let [(spots, Object::Machine(machine))] = &contents.objects[..] else {
+        panic!("one Machine: {contents:?}")
+    };
+    assert_eq!(
+        (spots.object.line, machine.key.to_string()),
+        (1, "m".to_owned())
+    );
+    assert_eq!(
+        serde_json::to_string(&machine.variables).unwrap(),
+        r#"{"disks":["/dev/sda",{"path":"/dev/sdb"}],"hostname":"web-12","none":null,"on":true,"port":8080,"quoted":"7","ratio":1.5}"#
+    );
+    let json = serde_json::json!({
+        "apiVersion": crd::API_VERSION, "kind": "Machine", "metadata": { "name": "m", "labels": { "rack": "r7" } },
+        "spec": { "serialNumber": "7XK29Q2", "variables": machine.variables },
+    });
+    let read_json = read(json.to_string().as_bytes(), true).unwrap();
+    assert_eq!(read_json.objects[0].1, contents.objects[0].1);
+}
+
+#[test]
+fn a_wrong_machine_names_its_line_and_what_to_do() {
+    let machine = |spec: &str| format!("{HEAD}kind: Machine\nmetadata:\n  name: m\nspec:\n{spec}");
+    for (spec, line, reason) in [
+        (
+            "  variables: {a: 1}\n",
+            5,
+            "at least one of uuid, serialNumber and macAddresses",
+        ),
+        (
+            "  serialNumber: S1\n  variables: [a]\n",
+            7,
+            "spec.variables must be a map",
+        ),
+        (
+            "  serialNumber: S1\n  variables: {a: .inf}\n",
+            7,
+            ".inf is not a number of JSON",
+        ),
+        (
+            "  serialNumber: S1\n  macAddresses: ['52:54']\n",
+            7,
+            "is not a MAC address",
+        ),
+        ("  serialNumber: S1\n  hostname: x\n", 7, "hostname"),
+    ] {
+        let (found, sentence) = fault(yaml(&machine(spec)));
+        assert!(sentence.contains(reason), "{spec}: {sentence}");
+        assert_eq!(found, Some(line), "{spec}: {sentence}");
+    }
+}

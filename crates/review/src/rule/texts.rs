@@ -52,7 +52,7 @@ static TEXTS: &[(CheckedBy, Text)] = &[
             "template",
             "Every machine would get a 500.",
             &[
-                "line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, profile, assignment, base_url)",
+                "line 2 of the text: `nobody` is not defined (configs of this Profile: none; built-in variables: subject, encoded, extrinsic, machine, vars, profile, assignment, base_url)",
             ],
             "Use a name of the list, or add a config of that name.",
         ),
@@ -144,6 +144,17 @@ static TEXTS: &[(CheckedBy, Text)] = &[
                 "Assignment n/web matches uuid 47c6... too, and ranks first only because it is older",
             ],
             "Give one of them another priority, or require more labels.",
+        ),
+    ),
+    (
+        CheckedBy::WebhookAndCondition("Conflicted"),
+        Text::new(
+            "machine-conflict",
+            "A machine that presents the identity is the older Machine, or the first by name where no age is known; the other one never gets it by this identity.",
+            &[
+                "Machine rack7-u13 claims one of its identities; the older Machine gets it, or the first by name",
+            ],
+            "Remove the identity from all Machines but one.",
         ),
     ),
     (

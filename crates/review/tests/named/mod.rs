@@ -29,5 +29,6 @@ pub(crate) fn assignment(
         },
         profiles: boot::Labels::default(),
         priority,
+        variables: boot::Variables::default(),
     }
 }

@@ -35,6 +35,7 @@ fn state() -> AdminState {
             subjects: boot::SubjectSelectors::default(),
             profiles: boot::Labels::default(),
             priority: 0,
+            variables: boot::Variables::default(),
         })));
     }
     let boot = Arc::new(BootService::new(

@@ -64,7 +64,7 @@ impl Banner {
         };
         format!(
             "\
-shaper serves {profiles} Profiles and {assignments} Assignments from {dir}{problems}
+shaper serves {profiles} Profiles, {assignments} Assignments and {machines} Machines from {dir}{problems}
   machines   {url}/boot.ipxe
 {firmware}  operators  {admin}/metrics, /readyz?verbose, /explain?uuid=...
 
@@ -75,6 +75,7 @@ For dnsmasq, {before}:
 ",
             profiles = loaded.profiles,
             assignments = loaded.assignments,
+            machines = loaded.machines,
             dir = harmless(&self.dir.display().to_string()),
             admin = match &self.admin_listen {
                 AdminAddress::Tcp(address) => format!("http://{address}"),

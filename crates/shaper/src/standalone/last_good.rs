@@ -48,7 +48,7 @@ impl LastGoodCopy {
             Ok(Some(files)) => {
                 let objects: usize = files
                     .iter()
-                    .map(|file| file.profiles.len() + file.assignments.len())
+                    .map(|file| file.profiles.len() + file.assignments.len() + file.machines.len())
                     .sum();
                 info!(%file, files = files.len(), objects, "restored the last good objects of the folder");
                 return files;

@@ -53,6 +53,7 @@ pub(super) struct Loader {
 pub(super) struct LoadSummary {
     pub(super) assignments: usize,
     pub(super) profiles: usize,
+    pub(super) machines: usize,
     pub(super) problems: Vec<Problem>,
     pub(super) took: Duration,
 }
@@ -182,15 +183,17 @@ impl Loader {
             self.shared.publish(self.catalog.clone());
         }
         let took = started.elapsed();
-        let (assignments, profiles) = (
+        let (assignments, profiles, machines) = (
             self.catalog.assignment_count(),
             self.catalog.profile_count(),
+            self.catalog.machine_count(),
         );
         if changed > 0 {
             info!(
                 changes = changed,
                 assignments,
                 profiles,
+                machines,
                 took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
                 "folder loaded"
             );
@@ -206,6 +209,7 @@ impl Loader {
         LoadSummary {
             assignments,
             profiles,
+            machines,
             problems: scan.problems,
             took,
         }
@@ -226,7 +230,11 @@ impl Loader {
             match change {
                 Change::Profile(profile) => self.ids.assign(profile),
                 Change::ProfileDeleted(key) => self.ids.forget(key),
-                Change::Assignment(_) | Change::AssignmentDeleted(_) | Change::Rejected(_) => {}
+                Change::Assignment(_)
+                | Change::AssignmentDeleted(_)
+                | Change::Machine(_)
+                | Change::MachineDeleted(_)
+                | Change::Rejected(_) => {}
             }
         }
         if is_complete && !self.has_swept {

@@ -43,11 +43,11 @@ async fn a_foreign_or_undecodable_review_is_allowed() {
     let site = Site::start(Limits::default());
     let other = |what: &str| {
         format!(
-            "not checked: shaper checks Profile and Assignment of shaper.amahdha.com/v1alpha1, not {what}"
+            "not checked: shaper checks Profile, Assignment and Machine of shaper.amahdha.com/v1alpha1, not {what}"
         )
     };
     let [machine, v2, apps] = [
-        "Machine of shaper.amahdha.com/v1alpha1",
+        "Rack of shaper.amahdha.com/v1alpha1",
         "Profile of shaper.amahdha.com/v2",
         "Profile of apps/v1alpha1",
     ]
@@ -61,7 +61,7 @@ async fn a_foreign_or_undecodable_review_is_allowed() {
         types; if this version of shaper has others, apply its config/crd)";
     let cases: [(Value, Vec<&str>); 9] = [
         (
-            kind("shaper.amahdha.com", "v1alpha1", "Machine"),
+            kind("shaper.amahdha.com", "v1alpha1", "Rack"),
             vec![&machine],
         ),
         (kind("shaper.amahdha.com", "v2", "Profile"), vec![&v2]),

@@ -38,6 +38,7 @@ fn a_copy_restores_objects_position_and_age() {
             [
                 assignment(&format!("a{n}"), n),
                 profile(&format!("p{n}"), n),
+                machine(&format!("m{n}"), n),
             ]
         })
         .chain(machines(700))

@@ -40,11 +40,15 @@ impl CreationTimes {
     fn change(&mut self, (name, variant, deleted): (u8, u8, bool)) -> Change {
         let created_at = self.0.entry(name).or_default();
         let created = Some(jiff::Timestamp::from_second(*created_at).unwrap());
-        let object = match if name % 2 == 0 {
-            assignment(&format!("a{name}"), variant)
-        } else {
-            profile(&format!("p{name}"), variant)
+        let object = match match name % 3 {
+            0 => assignment(&format!("a{name}"), variant),
+            1 => profile(&format!("p{name}"), variant),
+            _ => machine(&format!("m{name}"), variant),
         } {
+            Change::Machine(machine) => Change::Machine(Arc::new(Machine {
+                created,
+                ..Machine::clone(&machine)
+            })),
             Change::Assignment(assignment) => Change::Assignment(Arc::new(Assignment {
                 created,
                 ..Assignment::clone(&assignment)
@@ -84,9 +88,11 @@ impl RecordedController {
             .cloned()
             .map(Change::Assignment);
         let profiles = objects.profiles.values().cloned().map(Change::Profile);
+        let machines = objects.machines.values().cloned().map(Change::Machine);
         publisher.apply(
             assignments
                 .chain(profiles)
+                .chain(machines)
                 .chain(objects.rejected.values().cloned().map(Change::Rejected))
                 .collect(),
         );
@@ -137,6 +143,11 @@ async fn run_steps(steps: Vec<Step>, journal: usize) {
                             .rejected
                             .contains_key(&ObjectRef::Assignment(key.clone()))
                     });
+                    objects.machines.retain(|key, _| {
+                        !objects
+                            .rejected
+                            .contains_key(&ObjectRef::Machine(key.clone()))
+                    });
                     objects.profiles.retain(|key, _| {
                         !objects
                             .rejected
@@ -171,6 +182,8 @@ async fn run_steps(steps: Vec<Step>, journal: usize) {
             );
             is_theirs
         });
+        end.machines
+            .retain(|key, _| expected.machines.contains_key(key));
         end.profiles.retain(|key, profile| {
             let is_theirs = expected.profiles.contains_key(key);
             assert!(

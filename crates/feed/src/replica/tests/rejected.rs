@@ -27,6 +27,7 @@ pub(super) fn machine_assignment(name: &str, created: i64) -> Change {
         subjects,
         profiles: boot::Labels::default(),
         priority: 0,
+        variables: boot::Variables::default(),
     }))
 }
 
