@@ -15,6 +15,7 @@
 //! | which Assignments select this Profile? | [`SelectorIndex`], only if enabled |
 
 mod bucket;
+mod by_key;
 mod config_ids;
 mod conflicts;
 pub mod guard;
@@ -26,9 +27,7 @@ mod rejected;
 pub mod selector_index;
 mod shared;
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use rpds::RedBlackTreeMapSync;
@@ -45,6 +44,7 @@ use crate::rejected::Rejected;
 use crate::subject::Subject;
 
 use bucket::{Bucket, Ranked};
+use by_key::ByKey;
 pub use config_ids::{DuplicateId, NoConfig};
 use index::Index;
 use labels::LabelIndex;
@@ -95,7 +95,7 @@ pub use shared::SharedCatalog;
 /// ```
 #[derive(Clone)]
 pub struct Catalog {
-    assignments: Index<ByKey, ()>,
+    assignments: Index<ByKey<Assignment>, ()>,
     uuids: Index<Uuid, Bucket<Assignment>>,
     serials: Index<Arc<str>, Bucket<Assignment>>,
     macs: Index<Mac, Bucket<Assignment>>,
@@ -140,30 +140,6 @@ pub struct Found<'c> {
 
 /// The buckets of Assignments that identities lead to. Few Machines have more than two cards.
 type IdentityBuckets<'c> = SmallVec<[(MatchedBy, &'c Bucket<Assignment>); 8]>;
-
-/// An Assignment that is its own map key, so that the key is not stored twice.
-#[derive(Clone)]
-struct ByKey(Arc<Assignment>);
-
-impl Borrow<ObjectKey> for ByKey {
-    fn borrow(&self) -> &ObjectKey {
-        &self.0.key
-    }
-}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
 
 impl Ranked for Assignment {
     fn rank(&self, other: &Self) -> Ordering {

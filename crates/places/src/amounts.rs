@@ -24,7 +24,7 @@ pub struct Holding<K> {
 /// hold less.
 ///
 /// Each time, it is one of the address that holds most, in the prefix that holds most: the one with
-/// the lowest standing. Of several that are alike, it is the one that holds most, then the oldest.
+/// the lowest standing. Of several with equal standing, it is the one that holds most, then the oldest.
 pub fn yielding_amount<K: Copy + Ord>(
     holdings: impl IntoIterator<Item = Holding<K>>,
     wanted: usize,

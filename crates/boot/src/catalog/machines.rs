@@ -1,9 +1,7 @@
 //! The index of Machines.
 
-use std::borrow::Borrow;
 use std::cmp::Ordering;
 use std::collections::BTreeSet;
-use std::hash::{Hash, Hasher};
 use std::sync::Arc;
 
 use uuid::Uuid;
@@ -16,6 +14,7 @@ use crate::subject::{ExtrinsicLabels, InvalidQuery, Subject};
 
 use super::Catalog;
 use super::bucket::{self, Bucket, Ranked};
+use super::by_key::ByKey;
 use super::index::Index;
 
 /// Maximum number of other Machines that are named as conflicts of one.
@@ -24,7 +23,7 @@ const MAX_CONFLICTS: usize = 8;
 /// All Machines by name and by identity. The identities also lead to invalid Machines.
 #[derive(Clone)]
 pub(super) struct MachineIndex {
-    all: Index<ByKey, ()>,
+    all: Index<ByKey<Machine>, ()>,
     uuids: Index<Uuid, Bucket<Machine>>,
     serials: Index<Arc<str>, Bucket<Machine>>,
     macs: Index<Mac, Bucket<Machine>>,
@@ -40,30 +39,6 @@ pub struct MachineMatch<'c> {
     /// Another Machine that a weaker identity of the subject leads to. It is ignored.
     pub other: Option<&'c Arc<Machine>>,
 }
-
-/// A Machine that is its own map key, so that the key is not stored twice.
-#[derive(Clone)]
-struct ByKey(Arc<Machine>);
-
-impl Borrow<ObjectKey> for ByKey {
-    fn borrow(&self) -> &ObjectKey {
-        &self.0.key
-    }
-}
-
-impl Hash for ByKey {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.key.hash(state);
-    }
-}
-
-impl PartialEq for ByKey {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.key == other.0.key
-    }
-}
-
-impl Eq for ByKey {}
 
 impl Ranked for Machine {
     fn rank(&self, other: &Self) -> Ordering {

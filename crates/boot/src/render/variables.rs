@@ -31,23 +31,9 @@ struct VariableMap {
 
 impl VariablesValue {
     fn value(&self, name: &str) -> Option<Value> {
-        let merged = merged(self.layers.iter(), name)?;
+        let merged = Json::merge(self.layers.iter().filter_map(|layer| layer.get(name)))?;
         Some(self.last_missing.to_value(&merged, name))
     }
-}
-
-/// Returns the merged value of one variable.
-pub(super) fn merged<'v>(
-    layers: impl Iterator<Item = &'v Variables> + Clone,
-    name: &str,
-) -> Option<Json> {
-    let mut giving = layers.clone().filter(|layer| layer.get(name).is_some());
-    let first = giving.next()?;
-    if giving.next().is_none() && matches!(first.get(name), Some(Json::Text(_) | Json::Number(_))) {
-        return first.get(name).cloned();
-    }
-    let of_name = layers.filter_map(|layer| layer.get(name));
-    Json::merge(of_name)
 }
 
 impl fmt::Debug for VariablesValue {

@@ -1,6 +1,6 @@
 //! Schemas of variables (JSON Schema, draft 2020-12 unless `$schema` names an older one).
 //!
-//! A schema comes from whoever may write a Profile, and is evaluated when a machine boots. So its
+//! A schema comes from the author of a Profile, and is evaluated when a machine boots. So its
 //! cost is bounded when it is compiled: references lead only to other parts of the schema, never in
 //! a circle, and the number of subschemas with all references followed is at most
 //! [`MAX_SUBSCHEMAS`]. Patterns are matched in linear time.
